@@ -1,0 +1,75 @@
+"""Signatures are checked at run time; tiny random models stand in for real ones."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("quantcliff", "beartype.beartype")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: E402
+from transformers import (  # noqa: E402
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+TEXT = [
+    "Rome is the capital of Italy.", "Paris is the capital of France.", "Ada Lovelace was born in London.",
+    "The river Thames flows through London.", "Water boils at one hundred degrees.", "Nobody knows the answer.",
+]  # fmt: skip
+
+
+def tiny_tokenizer(vocab: int = 320) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXT * 10, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>", pad_token="<s>")
+
+
+SIZES = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+         "intermediate_size": 64, "max_position_embeddings": 128}  # fmt: skip
+
+
+def save(model: torch.nn.Module, folder: Path) -> Path:
+    model.eval().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Llama: 3 layers, width 32, 4 heads with 2 key-value heads, FFN 64, vocabulary 320."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**SIZES, num_key_value_heads=2, bos_token_id=0, eos_token_id=0, initializer_range=0.2)
+    return save(LlamaForCausalLM(config), tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Gemma 2 (soft-capped logits, tied embeddings), sized like `tiny_llama`."""
+    torch.manual_seed(1)
+    config = Gemma2Config(
+        **SIZES, num_key_value_heads=2, head_dim=8, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+        initializer_range=0.2, query_pre_attn_scalar=8,
+    )  # fmt: skip
+    return save(Gemma2ForCausalLM(config), tmp_path_factory.mktemp("gemma"))
+
+
+@pytest.fixture(scope="session")
+def tiny_neox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random GPT-NeoX: no gate in its FFN, parallel attention; sized like `tiny_llama`."""
+    torch.manual_seed(2)
+    config = GPTNeoXConfig(**SIZES, bos_token_id=0, eos_token_id=0, initializer_range=0.2)
+    return save(GPTNeoXForCausalLM(config), tmp_path_factory.mktemp("neox"))
