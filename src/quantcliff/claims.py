@@ -1,0 +1,73 @@
+"""Claims a chapter makes, checked where they are made.
+
+On the embedded model with default parameters (`strict`) a claim that fails stops the build. On any other model the
+page says which claims hold there and which do not.
+"""
+
+from dataclasses import dataclass
+
+from IPython.display import Markdown
+
+
+class ClaimError(AssertionError):
+    """The book says something that its own numbers do not bear out."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    name: str
+    sentence: str
+    held: bool
+
+
+class Claims:
+    """The claims of one page.
+
+    Args:
+        strict: raise on a claim that fails; chapters pass `study.is_default`.
+
+    Example:
+        >>> claims = Claims(strict=False)
+        >>> claims.check("eight_bits_keep", "At 8 bits nearly every answer survives.", 0.998 >= 0.995)
+        True
+        >>> print(claims.report().data.splitlines()[0])
+        All 1 claims of this page hold here.
+    """
+
+    def __init__(self, strict: bool):
+        self.strict = strict
+        self.claims: list[Claim] = []
+
+    def check(self, name: str, sentence: str, held: bool) -> bool:
+        """Record a claim, its name unique on the page, and return whether it holds.
+
+        Raises:
+            ClaimError: the claim does not hold and the page is strict; the message holds name and sentence.
+            ValueError: the page already has a claim of that name.
+        """
+        if any(claim.name == name for claim in self.claims):
+            raise ValueError(f"claim {name!r} is checked twice")
+        held = bool(held)
+        self.claims.append(Claim(name, sentence, held))
+        if self.strict and not held:
+            raise ClaimError(f"the claim {name!r} does not hold on the embedded model: {sentence}")
+        return held
+
+    def report(self) -> Markdown:
+        """One sentence and a table of all claims so far; a cell that ends in it shows both."""
+        if not self.claims:
+            return Markdown("This page makes no checked claim.")
+        failed = sum(not claim.held for claim in self.claims)
+        total = len(self.claims)
+        if not failed:
+            sentence = f"All {total} claims of this page hold here."
+        else:
+            sentence = f"{total - failed} of the {total} claims of this page hold here; {failed} do not."
+        rows = [
+            f"| {_cell(claim.sentence)} | {'holds' if claim.held else '**does not hold**'} |" for claim in self.claims
+        ]
+        return Markdown("\n".join([sentence, "", "| Claim | Here |", "|---|---|", *rows]))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
