@@ -1,0 +1,49 @@
+"""Tidy tables on disk: parquet, written whole or not at all."""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from quantcliff.errors import InputError
+
+
+def write(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table so that a reader sees the old file or the new one, never half of one.
+
+    Raises:
+        InputError: the disk is full; tables written before stay whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        table.to_parquet(temporary, index=False)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(
+                f"the disk is full: {path} could not be written; finished tables are whole, so free some space and run "
+                "the same command again"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a table that `write` made.
+
+    Raises:
+        InputError: there is no such table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no table {path}; run the chapter that makes it first")
+    return pd.read_parquet(path)
