@@ -17,10 +17,11 @@ import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -246,7 +247,7 @@ def _oneshot(folder: Path, scheme: Scheme, config: PretrainedConfig, calibration
 
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    data: dict[str, object] = {}
+    data: dict[str, Any] = {}
     if scheme.method != "rtn":
         longest = min(MAX_TOKENS, getattr(config, "max_position_embeddings", MAX_TOKENS))
         data = {"dataset": DataLoader(_batches(tokenizer, calibration, longest), batch_size=None)}  # type: ignore[arg-type]
@@ -307,17 +308,11 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-@contextmanager
-def _no_pinning() -> Iterator[None]:
+def _no_pinning() -> AbstractContextManager[None]:
     """llm-compressor 0.14's AWQ pins memory for an accelerator even where there is none, and dies of it."""
+    from compressed_tensors.utils import patch_attr
     from llmcompressor.pipelines.cache import IntermediatesCache
 
     if torch.accelerator.is_available():
-        yield
-        return
-    pin = IntermediatesCache.__dict__["_pin_intermediate"]
-    IntermediatesCache._pin_intermediate = classmethod(lambda cls, intermediate: None)
-    try:
-        yield
-    finally:
-        IntermediatesCache._pin_intermediate = pin
+        return nullcontext()
+    return patch_attr(IntermediatesCache, "_pin_intermediate", lambda intermediate: None)
