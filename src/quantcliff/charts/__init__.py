@@ -35,7 +35,7 @@ def theme() -> alt.theme.ThemeConfig:
     return {
         "config": {
             "background": "transparent",
-            "font": "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', sans-serif",
+            "font": "-apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
             "view": {"stroke": None, "continuousHeight": 260},
             "axis": {
                 **text,
@@ -48,16 +48,14 @@ def theme() -> alt.theme.ThemeConfig:
             "axisX": {"grid": False, "labelAngle": 0},
             "legend": {**text, "orient": "top", "columns": 4, "symbolStrokeWidth": 2, "symbolOpacity": 1},
             "header": text,
-            "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 14, "fontWeight": 600},
+            "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 13, "fontWeight": 600},
             "text": {"color": ink},
             "rule": {"color": ink},
             "mark": {"color": NEUTRAL},
             "line": {"strokeWidth": 2},
             "point": {"filled": True, "size": 45, "opacity": 1},
         },
-        "usermeta": {
-            "embedOptions": {"renderer": "svg", "actions": {"export": True, "source": False, "editor": False}}
-        },
+        "usermeta": {"embedOptions": {"renderer": "svg", "actions": False}},
     }
 
 
@@ -66,7 +64,7 @@ def finish(chart: AnyChart, title: str, description: str, height: int | None = 2
 
     Facets and concatenations cannot stretch: they keep the widths of their parts, and the page lets them scroll.
     """
-    chart = chart.properties(title=textwrap.wrap(title, 46), description=description)
+    chart = chart.properties(title=textwrap.wrap(title, 42), description=description)
     if isinstance(chart, alt.Chart | alt.LayerChart):
         chart = chart.properties(width="container", **({} if height is None else {"height": height}))
     return chart

@@ -1,0 +1,127 @@
+"""The book's chapters and their parameters, read from `_toc.yml` and from the chapters themselves."""
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import yaml
+from nbformat import NotebookNode
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+from quantcliff.errors import InputError
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One page of the table of contents: a MyST source, e.g. `book/macro.md`."""
+
+    file: Path
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @cached_property
+    def notebook(self) -> NotebookNode:
+        return jupytext.read(self.file)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the page has code to execute."""
+        return any(cell.cell_type == "code" for cell in self.notebook.cells)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Names and literal values that the cell tagged `parameters` assigns; empty where there is no such cell."""
+        for cell in self.notebook.cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                return {
+                    target.id: ast.literal_eval(statement.value)
+                    for statement in ast.parse(cell.source).body
+                    if isinstance(statement, ast.Assign)
+                    for target in statement.targets
+                    if isinstance(target, ast.Name)
+                }
+        return {}
+
+    def own(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the given parameters that this chapter has."""
+        return {name: value for name, value in parameters.items() if name in self.defaults}
+
+
+@dataclass(frozen=True)
+class Book:
+    """The chapters under a root folder with `_toc.yml` and `_config.yml`, in reading order."""
+
+    root: Path
+    chapters: tuple[Chapter, ...]
+
+    @classmethod
+    def read(cls, root: Path = Path()) -> "Book":
+        """Raises InputError when `root` is no book, or a listed chapter has no file."""
+        if not (root / "_toc.yml").is_file() or not (root / "_config.yml").is_file():
+            raise InputError(
+                f"there is no book in {root.resolve()} (no _toc.yml and _config.yml); "
+                "start this command in the root folder of a quantcliff checkout"
+            )
+        files = [root / f"{page}.md" for page in parse_toc_yaml(root / "_toc.yml")]
+        for file in files:
+            if not file.is_file():
+                raise InputError(f"_toc.yml lists a chapter whose file {file} does not exist")
+        return cls(root, tuple(map(Chapter, files)))
+
+    def chapter(self, name: str) -> Chapter:
+        """Raises InputError for a name that is not in the table of contents."""
+        for chapter in self.chapters:
+            if chapter.name == name:
+                return chapter
+        known = ", ".join(chapter.name for chapter in self.chapters)
+        raise InputError(f"there is no chapter {name!r}; the chapters are {known}")
+
+
+def check_parameters(given: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, Any]:
+    """The given parameters as the types of their defaults: "2" is a number where the chapter has a number.
+
+    Raises:
+        InputError: no chapter has a parameter of that name, or its value is not of the default's type.
+    """
+    defaults: dict[str, Any] = {}
+    for chapter in chapters:
+        defaults |= chapter.defaults
+    for name in given:
+        if name not in defaults:
+            known = ", ".join(defaults) or "none"
+            raise InputError(f"there is no parameter {name!r}; the parameters are {known}")
+    return {name: _like(defaults[name], name, value) for name, value in given.items()}
+
+
+def _like(default: Any, name: str, value: Any) -> Any:
+    if isinstance(default, str):
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    kind = type(default)
+    names = {bool: "true or false", int: "a whole number", float: "a number"}
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        return kind(str(value))
+    except (KeyError, ValueError):
+        raise InputError(f"{name} is {value!r}, but it must be {names.get(kind, kind.__name__)}") from None
+
+
+def read_parameter_file(file: Path) -> dict[str, Any]:
+    """Raises InputError when a YAML or JSON file is missing or is no list of `name: value`."""
+    if not file.is_file():
+        raise InputError(f"there is no parameter file {file}")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise InputError(f"{file} is not valid YAML{line}; write one 'name: value' per line") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{file} must hold one 'name: value' per line")
+    return values
