@@ -9,6 +9,7 @@ from scipy.stats import ortho_group
 from sklearn.decomposition import PCA, TruncatedSVD
 
 from quantcliff import representations as rep
+from quantcliff import subspaces as sub
 from quantcliff.moments import Cross, blocks
 
 quick = settings(deadline=None, max_examples=25)
@@ -37,7 +38,7 @@ def pair(seed, noise=0.5, **sizes):
 
 
 def measures(x, y, k, centred=True):
-    return {name: value[0] for name, value in rep.aligned(*moments(x, y), k, centred).items()}
+    return {name: value for (name, _), value in rep.aligned(*moments(x, y), [k], centred).items()}
 
 
 # --- CKA ---------------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def test_cka_chance_is_the_mean_over_shuffled_pairings():
     rng = np.random.default_rng(0)
     x, y = pair(0, n=25)
     found = [(cka(x, y[order]), cka(x, y[order], True)) for order in (rng.permutation(25) for _ in range(3000))]
-    filled = [rep.participation(Cross.of(array, array).second(centred=True)) for array in (x, y)]
+    filled = [sub.participation(Cross.of(array, array).second(centred=True)) for array in (x, y)]
     mean, debiased = np.mean(found, axis=0)
     assert rep.cka_chance(*filled, 25) == pytest.approx(mean, rel=0.02)
     assert mean > 0.05
@@ -130,10 +131,10 @@ def test_few_rows_inflate_plain_cka_but_not_the_debiased_one():
 @pytest.mark.parametrize("centred", [True, False])
 def test_directions_equal_sklearn(centred):
     x, _ = pair(2, decay=1.5)
-    found = rep.directions(Cross.of(x, x).second(centred), 4, 0.0)
+    found = sub.directions(Cross.of(x, x).second(centred), 4, 0.0)
     other = PCA(4, svd_solver="full") if centred else TruncatedSVD(4, algorithm="arpack")
     components = other.fit(x).components_.T
-    np.testing.assert_allclose(rep.overlap(found, components), 1, rtol=1e-9)
+    np.testing.assert_allclose(sub.overlap(found, components), 1, rtol=1e-9)
     np.testing.assert_allclose(found.T @ found, np.eye(4), atol=1e-12)
     if centred:
         held = measures(x, x + 1, 4)["signal_share"]
@@ -145,10 +146,10 @@ def test_directions_equal_sklearn(centred):
 def test_overlap_is_the_mean_squared_cosine_of_principal_angles(seed, k):
     rng = np.random.default_rng(seed)
     u, v = (np.linalg.qr(rng.standard_normal((9, k)))[0] for _ in range(2))
-    value = rep.overlap(u, v)
+    value = sub.overlap(u, v)
     np.testing.assert_allclose(value, np.mean(np.cos(subspace_angles(u, v)) ** 2), atol=1e-12)
     assert -1e-12 <= value <= 1 + 1e-12
-    np.testing.assert_allclose(rep.overlap(u, u @ ortho_group.rvs(k, random_state=seed) if k > 1 else -u), 1)
+    np.testing.assert_allclose(sub.overlap(u, u @ ortho_group.rvs(k, random_state=seed) if k > 1 else -u), 1)
 
 
 @quick
@@ -193,6 +194,9 @@ def test_error_measures_equal_the_direct_computation(centred):
         "fade_share": np.linalg.norm((gain - 1) * x) ** 2 / np.linalg.norm(e) ** 2,
         "residual_share": np.linalg.norm(left @ u) ** 2 / np.linalg.norm(left) ** 2,
     }
+    for name, matrix in (("signal", x), ("error", e), ("residual", left)):
+        energies = np.linalg.svd(matrix, compute_uv=False) ** 2
+        want[f"{name}_directions"] = energies.sum() ** 2 / (energies**2).sum()
     if not centred:
         want["shift_share"] = len(x) * shift @ shift / np.linalg.norm(e) ** 2
     assert found.keys() - want.keys() == {"subspace"}
@@ -204,10 +208,10 @@ def test_isotropic_error_meets_the_signal_by_chance_only():
     found = []
     for _ in range(200):
         x = signal(rng, n=100, width=16)
-        found.append(rep.aligned(*moments(x, x + rng.standard_normal(x.shape)), 4, True))
+        found.append(rep.aligned(*moments(x, x + rng.standard_normal(x.shape)), [4], True))
     for name in ("error_share", "error_overlap", "residual_share"):
-        assert np.mean([values[name][0] for values in found]) == pytest.approx(4 / 16, abs=0.02)
-        assert found[0][name][1] == 4 / 16
+        assert np.mean([values[name, 4] for values in found]) == pytest.approx(4 / 16, abs=0.02)
+        assert rep.chance_of(name, 4, found[0], 16, 100)[0] == 4 / 16
 
 
 def test_error_aimed_at_or_away_from_the_signal():
@@ -239,26 +243,26 @@ def test_a_shared_shift_counts_only_where_the_mean_is_kept():
     direction = rng.standard_normal(12)
     plain, moved = (measures(x, x + noise + s * direction, 3) for s in (0, 5))
     np.testing.assert_allclose(list(moved.values()), list(plain.values()), rtol=1e-6)
-    kept = rep.aligned(*moments(x, x + noise + 5 * direction), 3, False)
-    assert kept["shift_share"][0] > 0.99
-    assert kept["shift_share"][1] == 1 / 200
-    independent = rep.aligned(*moments(x, x + noise), 3, False)["shift_share"]
-    assert independent[0] == pytest.approx(independent[1], rel=1)
+    kept = rep.aligned(*moments(x, x + noise + 5 * direction), [3], False)
+    assert kept["shift_share", None] > 0.99
+    assert rep.chance_of("shift_share", None, kept, 12, 200)[0] == 1 / 200
+    independent = rep.aligned(*moments(x, x + noise), [3], False)["shift_share", None]
+    assert independent == pytest.approx(1 / 200, rel=1)
 
 
 @pytest.mark.parametrize("spectrum", [[1, 0, 0, 0, 0, 0, 0, 0], [8, 4, 2, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0, 0]])
 def test_random_share_equals_random_subspaces(spectrum):
     rng = np.random.default_rng(0)
     second = np.diag(np.array(spectrum, float))
-    drawn = [rep.share(np.linalg.qr(rng.standard_normal((8, 3)))[0], second, 0.0) for _ in range(4000)]
-    mean, low, high = rep.random_share(3, 8, rep.participation(second))
+    drawn = [sub.share(np.linalg.qr(rng.standard_normal((8, 3)))[0], second)[-1] for _ in range(4000)]
+    mean, low, high = sub.random_share(3, 8, sub.participation(second))
     assert mean == 3 / 8
     assert mean == pytest.approx(np.mean(drawn), abs=0.01)
     assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
 
 
 def test_random_share_of_isotropic_energy_does_not_vary():
-    assert rep.random_share(3, 8, 8.0) == (3 / 8, 3 / 8, 3 / 8)
+    assert sub.random_share(3, 8, 8.0) == (3 / 8, 3 / 8, 3 / 8)
 
 
 # --- degenerate input --------------------------------------------------------------------------------------------
@@ -325,7 +329,9 @@ def test_cka_table(layers):
 
 def test_aligned_table(layers):
     full, quantized = layers
-    table = rep.aligned_table(full, quantized, blocks(np.arange(60), 6, 0), 2)
+    table = rep.aligned_table(full, quantized, blocks(np.arange(60), 6, 0), [3, 2])
+    assert set(table.k.dropna()) == {2, 3}
+    table = table[table.k.fillna(2) == 2]
     found = table.set_index(["measure", "layer_fp", "centred"])
     assert not found.index.duplicated().any()
     for layer in range(3):

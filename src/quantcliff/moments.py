@@ -103,12 +103,15 @@ def blocks(prompt: Int[np.ndarray, " n"], count: int, seed: int) -> list[Int[np.
 def replicates(
     x: Float[np.ndarray, "n dx"], y: Float[np.ndarray, "n dy"], parts: list[Int[np.ndarray, " _"]]
 ) -> Iterator[Cross]:
-    """`Cross` of all rows, then of all rows but each block in turn; reads the rows twice, holds three `Cross`es."""
+    """`Cross` of all rows, then of all rows but each block in turn, if there are two blocks or more.
+
+    Reads the rows twice and holds three `Cross`es at a time.
+    """
     total = stream(x, y, parts[0])
     for rows in parts[1:]:
         total += stream(x, y, rows)
     yield total
-    for rows in parts:
+    for rows in parts if len(parts) > 1 else []:
         yield total - stream(x, y, rows)
 
 

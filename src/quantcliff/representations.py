@@ -14,6 +14,7 @@ and what is needed to read them (all *chosen* here, not in the paper)
 `gain`                 g = <H_FP, H_Q> / <H_FP, H_FP>: how much of the signal is still there, 1 all of it, 0 nothing
 `fade_share`           share of the energy of E that is the missing signal (g - 1) H_FP
 `residual_share`       like `error_share`, of what the fade leaves: H_Q - g H_FP
+`signal_directions`, `error_directions`, `residual_directions`  how many directions its energy fills (participation)
 Everything follows from streamed second moments (`moments.Cross`): memory grows with width squared, not with rows.
 """
 
@@ -21,21 +22,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float64, Int
-from scipy import linalg
-from scipy.stats import beta
+from jaxtyping import Float, Int
 
 from quantcliff.errors import InputError
-from quantcliff.moments import Cross, jackknife, replicates
-
-RESOLUTION = 1e-12
-"""A moment below this share of the sums it is the difference of is rounding error, and counts as zero."""
+from quantcliff.facts import Probes
+from quantcliff.moments import Cross, blocks, jackknife, replicates
+from quantcliff.study import Study
+from quantcliff.subspaces import RESOLUTION, above, directions, overlap, participation, random_share, share
+from quantcliff.trace import Positions, Trace
 
 SHARE_OF_WIDTH = 1 / 16
 """Default k over width. A fixed share, so that the chance level k/d is one number for every layer and every model;
 a k that explains a fixed share of variance would change from layer to layer and move chance with it."""
 
-RANGES = {"gain": (-np.inf, np.inf), "error_size": (0, np.inf), "cka_debiased": (-np.inf, 1)}
+RANGES = {
+    "gain": (-np.inf, np.inf), "cka_debiased": (-np.inf, 1), "error_size": (0, np.inf),
+    "signal_directions": (1, np.inf), "error_directions": (1, np.inf), "residual_directions": (1, np.inf),
+}  # fmt: skip
 """What a measure's interval is cut to; the others are shares, from 0 to 1."""
 
 
@@ -85,88 +88,51 @@ def cka_chance(participation_x: float, participation_y: float, n: int) -> float:
     return float(np.sqrt(participation_x * participation_y) / (n - 1))
 
 
-def directions(second: Float64[np.ndarray, "d d"], k: int, floor: float) -> Float64[np.ndarray, "d k"]:
-    """Top-k eigenvectors of a second moment X^T X, which are the top-k right singular vectors of X.
+def aligned(xx: Cross, yy: Cross, xy: Cross, ks: Sequence[int], centred: bool) -> dict[tuple[str, int | None], float]:
+    """The measures of one layer of both models, by name and k (None where a measure has no k).
 
-    All NaN if the k-th eigenvalue is not above `floor`: then X does not have k directions.
-    """
-    width = len(second)
-    values, vectors = linalg.eigh(second, subset_by_index=[width - k, width - 1], driver="evr")
-    return vectors if values[0] > floor else np.full_like(vectors, np.nan)
-
-
-def overlap(u: Float64[np.ndarray, "d k"], v: Float64[np.ndarray, "d k"]) -> float:
-    """||U^T V||_F^2 / k of two orthonormal bases: 1 for the same subspace, 0 for orthogonal ones, k/d by chance.
-
-    The mean squared cosine of the principal angles between the two subspaces.
-    """
-    return float(((u.T @ v) ** 2).sum() / u.shape[1])
-
-
-def share(u: Float64[np.ndarray, "d k"], second: Float64[np.ndarray, "d d"], floor: float) -> float:
-    """Share of the energy tr(X^T X) that lies in the span of u; NaN if that energy is not above `floor`."""
-    energy = np.trace(second)
-    return float(np.einsum("dk,de,ek->", u, second, u) / energy) if energy > floor else np.nan
-
-
-def random_share(k: int, width: int, participation: float) -> tuple[float, float, float]:
-    """Mean and 95% range of the energy share that a random k-dimensional subspace holds, e.g. (0.06, 0.02, 0.12).
-
-    The mean is k/d whatever the energy's shape. The variance over all subspaces is exact, 2k(d-k)/(d(d-1)(d+2)) times
-    (1/participation - 1/d), where participation = tr(S)^2/||S||^2 is the number of directions the energy fills;
-    the range is that of the Beta distribution with this mean and variance, exact when participation is 1.
-    """
-    mean = k / width
-    if np.isnan(participation):
-        return mean, np.nan, np.nan
-    spread = max(1 / participation - 1 / width, 0.0)
-    variance = 2 * k * (width - k) / (width * (width - 1) * (width + 2)) * spread
-    if variance < 1e-15:
-        return mean, mean, mean
-    size = mean * (1 - mean) / variance - 1
-    low, high = beta.ppf([0.025, 0.975], mean * size, (1 - mean) * size)
-    return mean, float(low), float(high)
-
-
-def participation(second: Float64[np.ndarray, "d d"], floor: float = 0.0) -> float:
-    """tr(S)^2 / ||S||_F^2: how many directions the energy fills, 1 to the width; NaN if it is not above `floor`."""
-    energy = np.trace(second)
-    return float(energy**2 / (second**2).sum()) if energy > floor else np.nan
-
-
-def aligned(xx: Cross, yy: Cross, xy: Cross, k: int, centred: bool) -> dict[str, tuple[float, float, float, float]]:
-    """The measures of one layer of both models: name -> (value, chance level, its 95% range).
-
-    x is full precision, y quantized. Chance is k/d with the range over random subspaces; 1/n for `shift_share` (what
-    independent errors around zero give); NaN where there is none. Where the error is zero or too small for float64,
-    or there are fewer than k directions, the measures that need them are NaN.
+    x is full precision, y quantized. Where the error is zero or too small for float64, or there are fewer than k
+    directions, the measures that need them are NaN.
     """
     signal, other, both = xx.second(centred), yy.second(centred), xy.second(centred)
-    width, floor = len(signal), RESOLUTION * (xx.square_x + yy.square_x)
     error = signal + other - both - both.T
-    u = directions(signal, k, floor)
-    v = directions(other, k, floor)
-    w = directions(error, k, floor)
-    size, energy = np.trace(error), np.trace(signal)
-    gain = float(np.trace(both) / energy) if energy > floor else np.nan
+    floor = RESOLUTION * (xx.square_x + yy.square_x)
+    energy, size = above(np.trace(signal), floor), above(np.trace(error), floor)
+    gain = float(np.trace(both) / energy)
     residual = other - gain * (both + both.T) + gain**2 * signal
-    none = (np.nan, np.nan, np.nan)
-    subspaces = random_share(k, width, float(k))
-    values = {
-        "subspace": (overlap(u, v), *subspaces),
-        "error_share": (share(u, error, floor), *random_share(k, width, participation(error, floor))),
-        "error_overlap": (overlap(u, w), *subspaces),
-        "signal_share": (share(u, signal, floor), *none),
-        "error_size": (float(size / energy) if energy > floor else np.nan, *none),
-        "gain": (gain, *none),
-        "fade_share": (float((1 - gain) ** 2 * energy / size) if size > floor else np.nan, *none),
-        "residual_share": (share(u, residual, floor), *random_share(k, width, participation(residual, floor))),
+    values: dict[tuple[str, int | None], float] = {
+        ("error_size", None): float(np.trace(error) / energy),
+        ("gain", None): gain,
+        ("fade_share", None): float((1 - gain) ** 2 * energy / size),
     }
     if not centred:
         shift = yy.x - xx.x
-        held = float(shift @ shift / xx.n / size) if size > floor else np.nan
-        values["shift_share"] = (held, 1 / xx.n, np.nan, np.nan)
+        values["shift_share", None] = float(shift @ shift / xx.n / size)
+    u, v, w = (directions(second, max(ks), floor) for second in (signal, other, error))
+    for name, second in (("signal", signal), ("error", error), ("residual", residual)):
+        values[f"{name}_directions", None] = participation(second, floor)
+        values |= {(f"{name}_share", k): float(share(u, second, floor)[k - 1]) for k in ks}
+    for k in ks:
+        values["subspace", k] = overlap(u[:, :k], v[:, :k])
+        values["error_overlap", k] = overlap(u[:, :k], w[:, :k])
     return values
+
+
+def chance_of(
+    measure: str, k: int | None, values: dict[tuple[str, int | None], float], width: int, n: int
+) -> tuple[float, float, float]:
+    """Chance level of a measure and its 95% range, NaN where there is none, given all measures of the layer.
+
+    k/d with the range over random subspaces for what is held against the signal's subspace; 1/n for `shift_share`,
+    which is what n independent errors around zero give.
+    """
+    if measure == "shift_share":
+        return 1 / n, np.nan, np.nan
+    if k is None or measure == "signal_share":
+        return np.nan, np.nan, np.nan
+    if measure in ("subspace", "error_overlap"):
+        return random_share(k, width, float(k))
+    return random_share(k, width, values[measure.replace("share", "directions"), None])
 
 
 def cka_table(
@@ -188,16 +154,17 @@ def cka_table(
         chance = cka_chance(filled_full[i], filled_quantized[j], n)
         rows.append(_row("cka", i, j, True, None, values[:, 0], (chance, np.nan, np.nan), n))
         rows.append(_row("cka_debiased", i, j, True, None, values[:, 1], (0.0, np.nan, np.nan), n))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
 def _norms(activations: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray, list[float]]:
     """HSIC of each layer with itself, plain and debiased (layer, replicate, 2), and its participation on all rows."""
     norms, filled = [], []
     for layer in range(activations.shape[1]):
-        moments = list(replicates(activations[:, layer], activations[:, layer], parts))
-        norms.append([(hsic(moment), hsic(moment, debiased=True)) for moment in moments])
-        filled.append(participation(moments[0].second(centred=True), RESOLUTION * moments[0].square_x))
+        own = activations[:, layer]
+        norms.append([(hsic(moment), hsic(moment, debiased=True)) for moment in replicates(own, own, parts)])
+        total = next(replicates(own, own, parts))
+        filled.append(participation(total.second(centred=True), RESOLUTION * total.square_x))
     return np.array(norms), filled
 
 
@@ -205,20 +172,21 @@ def aligned_table(
     full: Float[np.ndarray, "n layers d"],
     quantized: Float[np.ndarray, "n layers d"],
     parts: list[Int[np.ndarray, " _"]],
-    k: int,
+    ks: Sequence[int],
 ) -> pd.DataFrame:
     """The measures of `aligned` for every layer, with and without the mean removed; intervals as in `cka_table`."""
     n = sum(map(len, parts))
     rows = []
     for layer in range(full.shape[1]):
         x, y = full[:, layer], quantized[:, layer]
+        triples = zip(replicates(x, x, parts), replicates(y, y, parts), replicates(x, y, parts), strict=True)
+        found = [{centred: aligned(*triple, ks, centred) for centred in (True, False)} for triple in triples]
         for centred in (True, False):
-            triples = zip(replicates(x, x, parts), replicates(y, y, parts), replicates(x, y, parts), strict=True)
-            found = [aligned(xx, yy, xy, k, centred) for xx, yy, xy in triples]
-            for measure, (_, *chance) in found[0].items():
-                values = np.array([replicate[measure][0] for replicate in found])
+            for measure, k in found[0][centred]:
+                values = np.array([replicate[centred][measure, k] for replicate in found])
+                chance = chance_of(measure, k, found[0][centred], full.shape[2], n)
                 rows.append(_row(measure, layer, layer, centred, k, values, chance, n))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
 def _row(
@@ -232,3 +200,71 @@ def _row(
         "estimate": float(estimate), "low": float(np.clip(low, least, most)), "high": float(np.clip(high, least, most)),
         "chance": chance[0], "chance_low": chance[1], "chance_high": chance[2], "n": n,
     }  # fmt: skip
+
+
+def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
+    """Rows of an "all" trace that a choice of positions takes, and the prompt each belongs to.
+
+    "last" is each prompt's last token, "subject_last" the last token of its subject (prompts without one are left
+    out), "all" every token but the first of each prompt. The first token, BOS where the tokenizer has one, is the same
+    in all prompts or a sink of attention; its activations are far longer than any other's and would be the only thing
+    that a second moment sees.
+
+    Raises:
+        InputError: no prompt has a subject, or no prompt has a second token.
+    """
+    starts = np.concatenate([[0], np.cumsum(probes.lengths)])[:-1]
+    prompt = np.arange(len(probes))
+    if positions == "last":
+        return starts + probes.last, prompt
+    if positions == "subject_last":
+        held = probes.subject[:, 1] >= 0
+        rows, prompt = (starts + probes.subject[:, 1])[held], prompt[held]
+    else:
+        owner = np.repeat(prompt, probes.lengths)
+        rows = np.setdiff1d(np.arange(len(owner)), starts)
+        prompt = owner[rows]
+    if not len(rows):
+        raise InputError(f"no prompt has a token for positions={positions!r}; choose positions='last'")
+    return rows, prompt
+
+
+def measure(
+    study: Study, positions: Sequence[Positions] = ("last",), ks: Sequence[int] | None = None, n_blocks: int = 20
+) -> pd.DataFrame:
+    """Every measure of every variant against full precision, on the residual stream after each layer, known facts.
+
+    Args:
+        positions: which tokens to compare, see `rows_of`. "last" by default: the answer is read there, and one row per
+            prompt makes rows independent.
+        ks: numbers of directions that count as signal; None for a sixteenth of the width (`SHARE_OF_WIDTH`).
+        n_blocks: random blocks of prompts for the jackknife; the time for intervals grows with it.
+
+    Returns:
+        variant, method, bits, group_size, positions, measure, layer_fp, layer_q, centred, k (missing where a measure
+        has none), estimate, low, high, chance, chance_low, chance_high, n (rows compared). Also RUN/representations.
+
+    Raises:
+        InputError: a k that is not between 1 and the width less one, or positions that no prompt has.
+    """
+    width = study.base.hf.config.hidden_size
+    ks = tuple(ks or (default_k(width),))
+    if not all(1 <= k < width for k in ks):
+        raise InputError(
+            f"k is {', '.join(map(str, ks))}; the activations are {width} wide, so choose 1 to {width - 1}"
+        )
+    chosen = {where: rows_of(study.known, where) for where in positions}
+
+    def compute(label: str) -> pd.DataFrame:
+        full = study.trace("resid_post")["resid_post"]
+        folder = study.run / "trace"
+        other = Trace.record(study.runner(label), study.known, ["resid_post"], "all", folder)["resid_post"]
+        tables = []
+        for where, (rows, prompt) in chosen.items():
+            parts = [rows[part] for part in blocks(prompt, n_blocks, study.seed)]
+            both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
+            tables.append(pd.concat(both, ignore_index=True).assign(positions=where))
+        return pd.concat(tables, ignore_index=True)
+
+    key = {"positions": tuple(positions), "ks": ks, "n_blocks": n_blocks}
+    return study.table("representations", compute, **key)
