@@ -315,4 +315,4 @@ def _no_pinning() -> AbstractContextManager[None]:
 
     if torch.accelerator.is_available():
         return nullcontext()
-    return patch_attr(IntermediatesCache, "_pin_intermediate", lambda intermediate: None)
+    return patch_attr(IntermediatesCache, "_pin_intermediate", lambda *_: None)

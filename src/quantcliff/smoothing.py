@@ -1,0 +1,91 @@
+"""Take AWQ's rescaling out of a quantized model again, so that its weights can be laid beside the base's.
+
+AWQ (arXiv 2306.00978) divides the output channels of a norm (or of `up_proj`, `v_proj`) by scales s and multiplies the
+matching input channels of the layers that read it by s, before it rounds. The function stays, the numbers do not: a
+weight, an activated neuron or a normed input of such a model means something else than in the base. Here the scales
+are moved back, which again changes no output; what is left of the difference is rounding.
+"""
+
+import copy
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from quantcliff.models import Model
+
+READERS = {
+    "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "pre_feedforward_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
+    "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
+}
+"""Norm -> linear layers that read it; Gemma has the second, and then its third is read by nothing linear."""
+
+CHAINS = (("self_attn.v_proj", "self_attn.o_proj"), ("mlp.up_proj", "mlp.down_proj"))
+"""Linear layers whose output channels are the input channels of another, up to a factor that does not mix them."""
+
+
+def unsmoothed(base: Model, quantized: Model) -> Model:
+    """The same function as `quantized`, with the norms of `base` and its weights in the base's units.
+
+    Exact for scales that a norm carries. Scales between two linear layers are estimated from the rounded weights; a
+    wrong estimate shifts units between the two and still leaves the function as it was. A model whose norms are the
+    base's own (GPTQ, round-to-nearest) comes back as it is, the same object.
+    """
+    mine, theirs = dict(quantized.hf.named_modules()), dict(base.hf.named_modules())
+    moved = [name for name in theirs if _moved_norm(name, theirs, mine)]
+    if not moved:
+        return quantized
+    hf = copy.deepcopy(quantized.hf)
+    mine = dict(hf.named_modules())
+    for name in moved:
+        layer, norm = name.rsplit(".", 1)
+        gain = norm_gain(mine[name]) / norm_gain(theirs[name])
+        for reader in READERS[norm]:
+            _scale_inputs(mine[f"{layer}.{reader}"], gain)
+        with torch.no_grad():
+            mine[name].weight.copy_(theirs[name].weight)
+    for layer in dict.fromkeys(name.rsplit(".", 1)[0] for name in moved):
+        for first, second in CHAINS:
+            if (here := mine[f"{layer}.{first}"]).out_features == (there := mine[f"{layer}.{second}"]).in_features:
+                gain = row_gain(here.weight, theirs[f"{layer}.{first}"].weight)
+                _scale_outputs(here, 1 / gain)
+                _scale_inputs(there, gain)
+    return replace(quantized, hf=hf)
+
+
+def norm_gain(norm: nn.Module) -> Float[Tensor, " d_model"]:
+    """Factor on each channel, whatever the norm's convention (weight, 1 + weight): its output for a row of ones."""
+    assert isinstance(norm.weight, Tensor)
+    with torch.no_grad():
+        return norm(torch.ones_like(norm.weight)[None])[0]
+
+
+def row_gain(rounded: Float[Tensor, "out in"], exact: Float[Tensor, "out in"]) -> Float[Tensor, " out"]:
+    """Least-squares factor of each row of `rounded` over the same row of `exact`; 1 where that is not positive."""
+    gain = (rounded * exact).sum(1) / exact.pow(2).sum(1)
+    return torch.where(gain > 0, gain, torch.ones_like(gain))
+
+
+def _moved_norm(name: str, base: dict[str, nn.Module], quantized: dict[str, nn.Module]) -> bool:
+    layer, _, norm = name.rpartition(".")
+    if norm not in READERS or (norm == "post_attention_layernorm" and f"{layer}.pre_feedforward_layernorm" in base):
+        return False
+    if not all(isinstance(base.get(f"{layer}.{reader}"), nn.Linear) for reader in READERS[norm]):
+        return False
+    return not torch.allclose(norm_gain(base[name]), norm_gain(quantized[name]), rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+def _scale_inputs(linear: nn.Module, gain: Tensor) -> None:
+    assert isinstance(linear, nn.Linear)
+    linear.weight.mul_(gain)
+
+
+@torch.no_grad()
+def _scale_outputs(linear: nn.Module, gain: Tensor) -> None:
+    assert isinstance(linear, nn.Linear)
+    linear.weight.mul_(gain[:, None])
+    if linear.bias is not None:
+        linear.bias.mul_(gain)
