@@ -34,9 +34,12 @@ SITES = {
     "mlp_out": "hook_mlp_out",
     "resid_post": "hook_resid_post",
 }
-"""Kind of site -> TransformerLens hook name inside a block, in the order they are computed. `gate` is what goes into
-the FFN's nonlinearity: the gate projection, or the pre-activation where the FFN has no gate. `post` is the input of the
-down projection. Shapes: (batch, pos, d_model), but pattern (batch, head, query, key), gate, up, post (batch, pos, d_ffn)."""
+"""Kind of site -> TransformerLens hook name inside a block, in the order they are computed.
+
+`gate` is what goes into the FFN's nonlinearity: the gate projection, or the pre-activation where the FFN has no gate.
+`post` is the input of the down projection. Shapes: pattern (batch, head, query, key); gate, up, post (batch, pos,
+d_ffn); all others (batch, pos, d_model).
+"""
 
 Edit = Callable[[Tensor], Tensor]
 """Takes the tensor at a site and returns its replacement: a new tensor of the same shape, never changed in place."""
@@ -68,7 +71,7 @@ class Runner:
         names = self.bridge.hook_dict
         self.has_gate = site("up", 0) in names
         self.parallel = site("resid_mid", 0) not in names
-        self.d_ffn = model.hf.config.intermediate_size
+        self.d_ffn = cfg.d_mlp
 
     def logits(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
         """The model's output, before softmax, at every position."""
@@ -86,7 +89,7 @@ class Runner:
         """Run the model, or its upper part, with edits, and record what was asked for.
 
         Args:
-            ids: token ids (batch, pos); with `start_layer` the residual stream entering that block (batch, pos, d_model).
+            ids: token ids (batch, pos); with `start_layer` the residual stream entering it (batch, pos, d_model).
             record: full site names to return; a site that is also edited is recorded after its edit.
             edits: full site name -> function from the tensor there to its replacement.
             start_layer: run only the blocks from this one on; the ones below are skipped, not computed. `n_layers`
@@ -124,7 +127,7 @@ class Runner:
         return self._forward(flat, [], self.n_layers).reshape(*resid.shape[:-1], -1)
 
     def _forward(self, ids: Tensor, hooks: list, start_layer: int | None) -> Tensor:
-        """The bridge's forward; `start_layer` blocks are passed through, `n_layers` of them leave norm and head only."""
+        """The bridge's forward, or its part from `start_layer` on; `n_layers` leaves the final norm and the head."""
         if start_layer is None:
             return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False).float()
         if start_layer == self.n_layers:
@@ -135,7 +138,7 @@ class Runner:
 
     @contextmanager
     def _skip(self, layers: int) -> Iterator[None]:
-        """Let the first blocks hand their input on. (TransformerLens' own `start_at_layer` computes them for nothing.)"""
+        """Let the first blocks hand their input on; TransformerLens' own `start_at_layer` computes them for nothing."""
         blocks = [vars(self.bridge.blocks[layer]) for layer in range(layers)]  # a bridge's setattr goes elsewhere
         try:
             for block in blocks:

@@ -44,6 +44,7 @@ def theme() -> alt.theme.ThemeConfig:
                 "domainOpacity": 0.5,
                 "tickOpacity": 0.5,
                 "labelOverlap": True,
+                "titlePadding": 8,
             },
             "axisX": {"grid": False, "labelAngle": 0},
             "legend": {**text, "orient": "top", "columns": 4, "symbolStrokeWidth": 2, "symbolOpacity": 1},
@@ -64,7 +65,7 @@ def finish(chart: AnyChart, title: str, description: str, height: int | None = 2
 
     Facets and concatenations cannot stretch: they keep the widths of their parts, and the page lets them scroll.
     """
-    chart = chart.properties(title=textwrap.wrap(title, 42), description=description)
+    chart = chart.properties(title=textwrap.wrap(title, 48), description=description)
     if isinstance(chart, alt.Chart | alt.LayerChart):
         chart = chart.properties(width="container", **({} if height is None else {"height": height}))
     return chart
@@ -92,7 +93,7 @@ def lines(
     color: alt.Color,
     low: str | None = "low",
     high: str | None = "high",
-    tooltip: Iterable[str] = (),
+    tooltip: Iterable[str | alt.Tooltip] = (),
 ) -> alt.LayerChart:
     """Lines with points, over a band from `low` to `high` where both columns are given."""
     base = alt.Chart(table).encode(x=x, color=color)
@@ -111,7 +112,7 @@ def intervals(
     low: str = "low",
     high: str = "high",
     offset: str | None = None,
-    tooltip: Iterable[str] = (),
+    tooltip: Iterable[str | alt.Tooltip] = (),
 ) -> alt.LayerChart:
     """Points with interval bars from `low` to `high`, for a nominal x; `offset` sets groups side by side."""
     base = alt.Chart(table).encode(x=x, color=color)

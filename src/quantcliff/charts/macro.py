@@ -1,0 +1,172 @@
+"""Charts of the macro table and of a weight row that is rounded."""
+
+import altair as alt
+import pandas as pd
+
+from quantcliff.charts import bits_color, finish, intervals, lines, method_color, reference
+from quantcliff.macro import BUCKETS
+from quantcliff.study import FULL
+
+RANK_COLORS = ["#16937a", "#7fb069", "#d9a21b", "#cf6a32", "#b3262e"]
+PERCENT = alt.Axis(format="%")
+SHARE = [
+    alt.Tooltip("method"), alt.Tooltip("bits"), alt.Tooltip("estimate", format=".1%", title="share"),
+    alt.Tooltip("low", format=".1%", title="from"), alt.Tooltip("high", format=".1%", title="to"),
+    alt.Tooltip("n", title="prompts"),
+]  # fmt: skip
+
+
+def select(table: pd.DataFrame, measure: str, part: str | None = None, split: str = "group") -> pd.DataFrame:
+    """Rows of one measure, of one set of prompts (None: of all sets of that split)."""
+    rows = table[(table["measure"] == measure) & (table["split"] == split)]
+    return rows if part is None else rows[rows["part"] == part]
+
+
+def bits_axis(table: pd.DataFrame) -> alt.X:
+    widths = sorted({int(value) for value in table["bits"]}, reverse=True)
+    return alt.X("bits:N", title="bits per weight", scale=alt.Scale(domain=widths))
+
+
+def rounding(table: pd.DataFrame) -> alt.LayerChart:
+    """One piece of a weight row, as it is and on the grid of each bit width.
+
+    Args:
+        table: columns position, weight (before rounding), rounded, bits; one row per position and bit width.
+    """
+    first = int(table["bits"].iloc[0])
+    choose = alt.selection_point(
+        fields=["bits"],
+        value=first,
+        bind=alt.binding_radio(options=sorted(set(table["bits"]), reverse=True), name="bits "),
+    )
+    base = alt.Chart(table).encode(x=alt.X("position:Q", title="position in the row"))
+    tips = [alt.Tooltip("position"), alt.Tooltip("weight", format=".4f"), alt.Tooltip("rounded", format=".4f")]
+    grid = base.mark_line(interpolate="step", strokeWidth=1.5).encode(
+        y=alt.Y("rounded:Q", title="weight"), color=bits_color(table)
+    )
+    points = base.mark_point().encode(y=alt.Y("weight:Q", title="weight"), tooltip=tips, color=alt.value("#808080"))
+    layers = alt.layer(grid.transform_filter(choose), points.transform_filter(choose)).add_params(choose)
+    description = (
+        f"{table['position'].nunique()} weights of one row as points, and a step line with their rounded values; a "
+        f"switch chooses the bit width. The fewer bits, the fewer heights the line has."
+    )
+    return finish(layers, "A weight row before and after rounding", description)
+
+
+def accuracy(table: pd.DataFrame, part: str = "known") -> alt.LayerChart:
+    """Accuracy by bits and method with 95% intervals, and full precision as a dashed line."""
+    rows = select(table, "accuracy", part)
+    full, rows = rows[rows["method"] == FULL], rows[rows["method"] != FULL]
+    y = alt.Y("estimate:Q", title="answered right", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
+    chart = intervals(rows, bits_axis(rows), y, method_color(rows), offset="method", tooltip=SHARE)
+    whole = alt.layer(chart, reference(float(full["estimate"].iloc[0]), "full precision"))
+    worst = rows.loc[rows["estimate"].idxmin()]
+    return finish(
+        whole,
+        "Right answers by bits and method",
+        f"Points with 95% intervals, bits from most to least on the horizontal axis, one colour per method; a dashed "
+        f"line marks full precision. The lowest point is {worst['method']} at {worst['bits']} bits with "
+        f"{worst['estimate']:.0%}.",
+    )
+
+
+def ranks(table: pd.DataFrame, part: str = "known") -> alt.Chart:
+    """Where the right answer stands in each model's list: shares of rank buckets, one bar per method and bits."""
+    rows = pd.concat([select(table, f"rank {name}", part).assign(rank=name) for name in BUCKETS], ignore_index=True)
+    rows["order"] = rows["rank"].map({name: number for number, name in enumerate(BUCKETS)})
+    rows["model"] = [FULL if m == FULL else f"{m} {b}" for m, b in zip(rows["method"], rows["bits"], strict=True)]
+    chart = (
+        alt.Chart(rows)
+        .mark_bar()
+        .encode(
+            y=alt.Y("model:N", title=None, sort=list(dict.fromkeys(rows["model"]))),
+            x=alt.X("estimate:Q", title="share of prompts", axis=PERCENT, stack="zero", scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("rank:N", title="rank", scale=alt.Scale(domain=list(BUCKETS), range=RANK_COLORS)),
+            order="order:Q",
+            tooltip=["model", "rank", alt.Tooltip("estimate", format=".1%", title="share"), "n"],
+        )
+    )
+    return finish(
+        chart,
+        "Where the right answer stands",
+        "One horizontal bar per model, divided by the rank of the right answer: first, 2 to 5, 6 to 100, 101 to 1,000, "
+        "above 1,000. A rank drop shows as a share at 2 to 5, a rank collapse as shares beyond 100.",
+        height=24 * rows["model"].nunique(),
+    )
+
+
+def median_rank(table: pd.DataFrame, method: str | None = None) -> alt.LayerChart:
+    """Median rank of the answer by bits (logarithmic), for robust and failure facts of one method (None: the first)."""
+    rows = select(table, "rank_median")
+    rows = rows[(rows["method"] != FULL) & rows["part"].isin(["robust", "failure"])].dropna(subset="estimate")
+    method = method or rows["method"].iloc[0]
+    rows = rows[rows["method"] == method]
+    y = alt.Y("estimate:Q", title="median rank", scale=alt.Scale(type="log"))
+    tips = ["part", "bits", alt.Tooltip("estimate", format=",.0f", title="median rank"), "low", "high", "n"]
+    color = alt.Color(
+        "part:N", title="facts", scale=alt.Scale(domain=["robust", "failure"], range=["#3a86c8", "#c8489a"])
+    )
+    return finish(
+        intervals(rows, bits_axis(rows), y, color, offset="part", tooltip=tips),
+        f"Median rank of the answer, {method}",
+        f"Median rank on a logarithmic axis with 95% intervals, by bits, for robust facts (the 4-bit model answers "
+        f"them) and failure facts (it does not). The highest is {rows['estimate'].max():,.0f}.",
+    )
+
+
+def bands(table: pd.DataFrame, method: str | None = None) -> alt.LayerChart:
+    """Share of known facts that survive by popularity fifth, for one method (None: the first)."""
+    rows = select(table, "accuracy", split="band")
+    rows = rows[rows["method"] != FULL]
+    method = method or (rows["method"].iloc[0] if len(rows) else "")
+    rows = rows[rows["method"] == method].assign(band=lambda t: t["part"].astype(int) + 1)
+    y = alt.Y("estimate:Q", title="still answered right", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
+    x = alt.X("band:O", title="popularity fifth (1 = most popular)")
+    return finish(
+        lines(rows, x, y, bits_color(rows), tooltip=["band", *SHARE]),
+        f"Popular and rare facts, {method}",
+        "Share of full precision's right answers that survive, by popularity fifth from the most to the least popular "
+        "facts, one line with a 95% band per bit width.",
+    )
+
+
+def relations(table: pd.DataFrame, method: str | None = None) -> alt.Chart:
+    """Share of known facts that survive by relation, for one method (None: the first)."""
+    rows = select(table, "accuracy", split="relation")
+    rows = rows[rows["method"] != FULL]
+    method = method or rows["method"].iloc[0]
+    rows = rows[rows["method"] == method]
+    order = rows.groupby("part")["estimate"].mean().sort_values(ascending=False).index.tolist()
+    chart = (
+        alt.Chart(rows)
+        .mark_point()
+        .encode(
+            y=alt.Y("part:N", title=None, sort=order),
+            x=alt.X("estimate:Q", title="still answered right", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
+            color=bits_color(rows),
+            tooltip=[alt.Tooltip("part", title="relation"), *SHARE],
+        )
+    )
+    return finish(
+        chart,
+        f"Relation by relation, {method}",
+        f"{len(order)} relations, one row each, with a point per bit width at the share of full precision's right "
+        f"answers that survive; the best-kept relation, {order[0]}, is at the top, {order[-1]} at the bottom.",
+        height=max(120, 18 * len(order)),
+    )
+
+
+def perplexity(table: pd.DataFrame) -> alt.LayerChart:
+    """Perplexity of running text by bits and method, logarithmic, and full precision as a dashed line."""
+    rows = select(table, "perplexity", split="text").dropna(subset="estimate")
+    full, rows = rows[rows["method"] == FULL], rows[rows["method"] != FULL]
+    y = alt.Y("estimate:Q", title="perplexity", scale=alt.Scale(type="log"))
+    tips = ["method", "bits", *(alt.Tooltip(name, format=",.1f") for name in ("estimate", "low", "high")), "n"]
+    chart = intervals(rows, bits_axis(rows), y, method_color(rows), offset="method", tooltip=tips)
+    value = float(full["estimate"].iloc[0])
+    return finish(
+        alt.layer(chart, reference(value, "full precision")),
+        "Perplexity of running text",
+        f"Perplexity on a logarithmic axis with 95% intervals, by bits and method; the dashed line at {value:,.1f} is "
+        f"full precision, the highest point is {rows['estimate'].max():,.0f}.",
+    )
