@@ -54,7 +54,9 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     return render(out / "source", out / "html")
 
 
-def execute(chapter: Chapter, parameters: Mapping[str, Any], out: Path, root: Path, mark: str = "", label: str = "") -> None:
+def execute(
+    chapter: Chapter, parameters: Mapping[str, Any], out: Path, root: Path, mark: str = "", label: str = ""
+) -> None:
     """Run a chapter in the folder `root` and write the notebook to `out` once every cell has run.
 
     Args:
@@ -140,7 +142,9 @@ def render(source: Path, html: Path) -> Path:
     command = [*jupyter_book, "build", str(source), "--path-output", str(work), "-W", "--keep-going", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BuildError(f"{(done.stdout + done.stderr)[-4000:]}\njupyter-book could not render {source} without warnings")
+        raise BuildError(
+            f"{(done.stdout + done.stderr)[-4000:]}\njupyter-book could not render {source} without warnings"
+        )
     shutil.rmtree(html, ignore_errors=True)
     (work / "_build" / "html").rename(html)
     shutil.rmtree(work)
@@ -156,11 +160,13 @@ def summary(out: Path) -> str:
     table = table[table["measure"] == "accuracy"]
     if "group" in table:
         table = table[table["group"] == "all"]
-    return table.pivot_table(index="method", columns="bits", values="estimate", sort=False).to_string(float_format="{:.1%}".format)
+    return table.pivot_table(index="method", columns="bits", values="estimate", sort=False).to_string(
+        float_format="{:.1%}".format
+    )
 
 
 def digest(chapter: Chapter, parameters: Mapping[str, Any]) -> str:
-    """Stands for what an executed chapter depends on: source, parameters, library, embedded model, files it is given."""
+    """Stands for what an executed chapter depends on: source, parameters, package with its model, files it is given."""
     own = {**chapter.defaults, **chapter.own(parameters)}
     total = hashlib.sha256(chapter.file.read_bytes())
     total.update(json.dumps(own, sort_keys=True).encode())

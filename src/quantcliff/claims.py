@@ -6,6 +6,7 @@ page says which claims hold there and which do not.
 
 from dataclasses import dataclass
 
+import numpy as np
 from IPython.display import Markdown
 
 
@@ -31,14 +32,14 @@ class Claims:
         >>> claims.check("eight_bits_keep", "At 8 bits nearly every answer survives.", 0.998 >= 0.995)
         True
         >>> print(claims.report().data.splitlines()[0])
-        All 1 claims of this page hold here.
+        Claims of this page that hold here: 1 of 1.
     """
 
     def __init__(self, strict: bool):
         self.strict = strict
         self.claims: list[Claim] = []
 
-    def check(self, name: str, sentence: str, held: bool) -> bool:
+    def check(self, name: str, sentence: str, held: bool | np.bool) -> bool:
         """Record a claim, its name unique on the page, and return whether it holds.
 
         Raises:
@@ -57,12 +58,8 @@ class Claims:
         """One sentence and a table of all claims so far; a cell that ends in it shows both."""
         if not self.claims:
             return Markdown("This page makes no checked claim.")
-        failed = sum(not claim.held for claim in self.claims)
-        total = len(self.claims)
-        if not failed:
-            sentence = f"All {total} claims of this page hold here."
-        else:
-            sentence = f"{total - failed} of the {total} claims of this page hold here; {failed} do not."
+        held = sum(claim.held for claim in self.claims)
+        sentence = f"Claims of this page that hold here: {held} of {len(self.claims)}."
         rows = [
             f"| {_cell(claim.sentence)} | {'holds' if claim.held else '**does not hold**'} |" for claim in self.claims
         ]

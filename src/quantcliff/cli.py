@@ -5,12 +5,16 @@ a command, so that `--help` answers at once.
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quantcliff.errors import BuildError, InputError
+
+if TYPE_CHECKING:
+    from quantcliff.chapters import Chapter
 
 FILE = click.Path(path_type=Path)
 
@@ -84,12 +88,114 @@ def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, o
     click.echo(f"The executed chapter is ready: {out.resolve()}")
 
 
+@app.command()
+@click.argument("source")
+@click.option("--model", default="atlas", metavar="FOLDER", help="Whose tokenizer decides what can be asked.")
+def facts(source: str, model: str) -> None:
+    """Show what a fact SOURCE holds, and what of it cannot be asked and why.
+
+    SOURCE is "atlas", a ParaRel folder, or a .jsonl or .csv file with the fields relation, subject, object (or objects)
+    and template, a sentence with [X] for the subject that ends in [Y].
+    """
+    from transformers import AutoTokenizer
+
+    from quantcliff import facts as fact_sources
+    from quantcliff.models import folder_of
+
+    folder = folder_of(model)
+    found = fact_sources.load(source)
+    asked = fact_sources.probe(found, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    counts = asked.table.groupby("relation").agg(facts=("fact", "size"), example=("prompt", "first"))
+    click.echo(f"{len(asked)} facts of {source} can be asked of {model}, {len(asked.dropped)} cannot\n")
+    click.echo(counts.sort_values("facts", ascending=False).to_string(max_colwidth=70))
+    if len(asked.dropped):
+        reasons = asked.dropped.groupby("reason").agg(dropped=("subject", "size"), example=("subject", "first"))
+        click.echo(f"\n{reasons.sort_values('dropped', ascending=False).to_string(max_colwidth=70)}")
+
+
+@app.command()
+@click.argument("base")
+@click.argument("out", type=FILE)
+@click.option("--method", default="gptq", show_default=True, help="gptq, awq or rtn (plain round-to-nearest).")
+@click.option("--bits", default=4, show_default=True, help="Bits per weight, 2 to 8.")
+@click.option("--group-size", default=128, show_default=True, help="Weights that share a scale; -1 for a whole row.")
+@click.option("--symmetric", is_flag=True, help="No zero points.")
+@click.option("--damping", default=0.01, show_default=True, help="GPTQ: what is added to its Hessian's diagonal.")
+@click.option("--calibration", default="atlas", show_default=True, metavar="FILE", help="Text for GPTQ and AWQ.")
+def quantize(
+    base: str, out: Path, method: str, bits: int, group_size: int, symmetric: bool, damping: float, calibration: str
+) -> None:
+    """Quantize the model in the folder BASE into a new folder OUT.
+
+    OUT is an ordinary compressed-tensors checkpoint, which plain transformers loads. Embeddings, head and norms keep
+    their precision.
+    """
+    from quantcliff import quantize as library
+
+    scheme = library.Scheme(method=method, bits=bits, group_size=group_size, symmetric=symmetric, damping=damping)
+    library.export(base, scheme, library.calibration_text(calibration), out)
+    click.echo(f"The quantized model is ready: {out.resolve()}")
+
+
+@app.command()
+@click.argument("base")
+@click.argument("quantized")
+@click.option("--facts", default="atlas", show_default=True, metavar="SOURCE", help="Facts to ask; see `facts --help`.")
+@click.option("--text", metavar="FILE", help="Ask for the next word in this text instead of facts.")
+@click.option("--out", type=FILE, metavar="FOLDER", help="Where results go. [default: runs/NAME OF QUANTIZED]")
+def diagnose(base: str, quantized: str, facts: str, text: str | None, out: Path | None) -> None:
+    """Say how the model in QUANTIZED fails beside the full-precision model in BASE, with the evidence.
+
+    Prints the verdict and writes verdict.json, the tables (parquet) and one HTML page that opens without a network.
+    """
+    from quantcliff.verdict import diagnose as ask
+
+    folder = out or Path("runs") / Path(quantized).resolve().name
+    click.echo(ask(base, quantized, facts=facts, text=text, out=folder))
+
+
 @app.group()
 def atlas() -> None:
     """Rebuild or examine the model that ships with this package."""
 
 
-def _parameters(given: tuple[tuple[str, str], ...], params: Path | None, chapters: Any) -> dict[str, Any]:
+@atlas.command()
+@click.argument("pararel", type=FILE)
+@click.argument("out", type=FILE)
+def collect(pararel: Path, out: Path) -> None:
+    """Choose the facts to learn from a PARAREL checkout and write them to the CSV file OUT."""
+    from quantcliff.atlas.collect import collect as choose
+
+    if not (pararel / "data" / "trex_lms_vocab").is_dir():
+        raise InputError(f"{pararel} holds no data/trex_lms_vocab; give the root folder of a ParaRel checkout")
+    click.echo(f"{choose(pararel, out)} facts written to {out}")
+
+
+@atlas.command()
+@click.argument("folder", type=FILE)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def train(folder: Path, device: str) -> None:
+    """Train the model again into FOLDER/model; a killed training goes on from FOLDER/checkpoint."""
+    from quantcliff.atlas.train import Recipe
+    from quantcliff.atlas.train import train as learn
+    from quantcliff.models import check_device
+
+    learn(folder, Recipe(), device=check_device(device))
+    click.echo(f"The model is ready: {(folder / 'model').resolve()}")
+
+
+@atlas.command()
+@click.argument("model", default="atlas")
+def evaluate(model: str) -> None:
+    """Print what MODEL answers at full precision and at 8, 4, 3 and 2 bits by every method."""
+    from quantcliff.atlas.evaluate import evaluate as measure
+
+    click.echo(measure(model))
+
+
+def _parameters(
+    given: tuple[tuple[str, str], ...], params: Path | None, chapters: "Iterable[Chapter]"
+) -> dict[str, Any]:
     from quantcliff.chapters import check_parameters, read_parameter_file
 
     values = {**(read_parameter_file(params) if params else {}), **dict(given)}

@@ -1,4 +1,4 @@
-"""A Sphinx extension that puts everything a page loads into the site itself: Vega for the charts, MathJax for the maths.
+"""A Sphinx extension that puts what a page loads into the site itself: Vega for the charts, MathJax for formulas.
 
 Altair's charts look for Vega under `VEGA_DEBUG` and ask a content network only where they do not find it. The bundle is
 wrapped in a function because its minified top-level names collide with those of the theme.
@@ -23,7 +23,7 @@ def vega_bundle() -> str:
         f'var VEGA_DEBUG={{vega_version:"{altair.VEGA_VERSION}",'
         f'vegalite_version:"{altair.VEGALITE_VERSION}",vegaembed_version:"{altair.VEGAEMBED_VERSION}"}};'
     )
-    return f"(function(){{{vl_convert.javascript_bundle(vl_version=minor)}\n}})();\n{versions}\n"
+    return f"(function(){{{vl_convert.javascript_bundle(None, minor)}\n}})();\n{versions}\n"
 
 
 def _add_assets(app: Sphinx) -> None:

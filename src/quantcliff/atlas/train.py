@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -93,7 +94,7 @@ def build_model(recipe: Recipe) -> LlamaForCausalLM:
 def build_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    adamw = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "betas": (0.9, 0.98)}
+    adamw: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "betas": (0.9, 0.98)}
     if recipe.optimizer == "adamw":
         return [torch.optim.AdamW([*matrices, *rest], **adamw)]
     muon = torch.optim.Muon(
