@@ -1,25 +1,31 @@
 """A base or quantized checkpoint as a plain Hugging Face model, and the check that two of them are a pair.
 
-Notable: a quantized model is loaded, run once, and its dequantized weights are copied into a fresh model that knows
-nothing of quantization. Every later stage sees ordinary `Linear` layers.
+Every later stage sees ordinary `Linear` layers: a quantized model comes back with its dequantized weights.
 """
 
 import copy
 import hashlib
-import importlib.util
+import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.initialization import no_init_weights
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
-from quantcliff import atlas
+from quantcliff import atlas, dequantize
 from quantcliff.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -138,6 +144,16 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def config_of(source: str | Path) -> PretrainedConfig:
+    """The configuration of a checkpoint folder. Raises InputError where it cannot be read."""
+    folder = folder_of(source)
+    _config(folder)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} has a config.json that transformers cannot use: {_first_line(error)}") from error
+
+
 def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", name: str | None = None) -> Model:
     """Load a checkpoint folder, or "atlas", as a plain model; a quantized one comes back dequantized.
 
@@ -150,16 +166,15 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", nam
         InputError: not a model folder, tensors missing, an architecture or quantization that cannot be read, NaN or
             Inf in the weights, an unknown dtype, a device that is not there.
     """
-    disable_progress_bar()
     folder, device, kind = folder_of(source), check_device(device), check_dtype(dtype)
-    config = _config(folder)
-    tokenizer = _tokenizer(folder)
-    quantized = "quantization_config" in config
-    if quantized:
-        _check_readable(folder, config["quantization_config"])
-    hf = _from_pretrained(folder, kind)
-    if quantized:
-        hf = _dequantized(folder, hf, kind)
+    config, tokenizer = config_of(folder), _tokenizer(folder)
+    if hasattr(config, "quantization_config"):
+        dequantize.prepare(config, str(folder))
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            hf = _from_pretrained(folder, config, kind)
+            hf = dequantize.plain(hf, config_of(folder), kind, str(folder))
+    else:
+        hf = _from_pretrained(folder, config, kind)
     _check_finite(folder, hf)
     hf = hf.eval().requires_grad_(False).to(device)
     return Model(hf, tokenizer, name or ("atlas" if str(source) == "atlas" else folder.name), digest_of(folder))
@@ -169,23 +184,15 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} has no tokenizer that can be loaded; save it there: {_first_line(error)}") from error
+        raise InputError(f"{folder} has no tokenizer that can be loaded: {_first_line(error)}") from error
 
 
-def _check_readable(folder: Path, quantization: dict[str, Any]) -> None:
-    method = quantization.get("quant_method")
-    if method in ("gptq", "awq"):
-        if importlib.util.find_spec("gptqmodel") is None:
-            raise InputError(f"{folder} is a {method.upper()} checkpoint; to read it, `pip install quantcliff[gptqmodel]`")
-    elif method != "compressed-tensors":
-        raise InputError(f"{folder} is quantized with {method}; only compressed-tensors, gptq and awq can be read")
-
-
-def _from_pretrained(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _from_pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    disable_progress_bar()
     try:
         hf, report = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=dtype, attn_implementation="eager",
-            output_loading_info=True,
+            folder, config=config, local_files_only=True, use_safetensors=True, dtype=dtype,
+            attn_implementation="eager", output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{folder} cannot be loaded as a causal language model: {_first_line(error)}") from error
@@ -196,23 +203,6 @@ def _from_pretrained(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@torch.no_grad()
-def _dequantized(folder: Path, quantized: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    quantized(torch.zeros((1, 1), dtype=torch.long))
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    with no_init_weights():
-        plain = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
-    plain.tie_weights()
-    state = quantized.state_dict()
-    missing = [name for name in plain.state_dict() if name not in state]
-    if missing:
-        raise InputError(f"{folder} holds no dequantized weights for {missing[0]}; save it again with llm-compressor")
-    plain.load_state_dict({name: state[name] for name in plain.state_dict()}, strict=True)
-    return plain
 
 
 def _check_finite(folder: Path, hf: PreTrainedModel) -> None:

@@ -111,9 +111,10 @@ class Study:
         if self.quantized:
             models.check_pair(self.base, self.model(next(iter(self.variants))))
         else:
+            config = models.config_of(self.folder)
             for variant in self.variants.values():
-                assert variant.scheme
-                variant.scheme.check(self.base.hf.config)
+                if variant.scheme:
+                    variant.scheme.check(config)
 
     @property
     def is_default(self) -> bool:
