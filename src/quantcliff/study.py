@@ -119,12 +119,16 @@ class Study:
     @property
     def is_default(self) -> bool:
         """Whether this is the study the book was written about, so that its claims must hold."""
+        return self.is_default_but()
+
+    def is_default_but(self, **chapter: object) -> bool:
+        """`is_default` for a chapter whose own defaults differ, e.g. `is_default_but(bits="8,4,3,2")`."""
         here = {
             "model": self.source, "quantized": str(self.quantized or ""), "method": ",".join(self.methods),
             "bits": ",".join(map(str, self.bits)), "group_size": self.group_size, "facts": self.facts_source,
             "text": self.text or "", "n_facts": self.n_facts, "dtype": self.dtype, "seed": self.seed,
         }  # fmt: skip
-        return here == DEFAULTS and self.calibration == "atlas"
+        return here == DEFAULTS | chapter and self.calibration == "atlas"
 
     @cached_property
     def base(self) -> Model:
