@@ -1,7 +1,9 @@
 """Measures of representations against direct computation, against scikit-learn and scipy, and by their properties."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
@@ -10,7 +12,11 @@ from sklearn.decomposition import PCA, TruncatedSVD
 
 from quantcliff import representations as rep
 from quantcliff import subspaces as sub
+from quantcliff.charts import representations as charts
+from quantcliff.errors import InputError
+from quantcliff.facts import Probes
 from quantcliff.moments import Cross, blocks
+from quantcliff.study import Study
 
 quick = settings(deadline=None, max_examples=25)
 seeds = st.integers(0, 2**32 - 1)
@@ -344,3 +350,88 @@ def test_aligned_table(layers):
     assert ("shift_share", 0, True) not in found.index
     assert (table.low <= table.estimate + 1e-12).all()
     assert (found.n == 60).all()
+
+
+# --- a whole study -----------------------------------------------------------------------------------------------
+
+
+def prompts(lengths, subject):
+    rng = np.random.default_rng(0)
+    ids = [[0, *rng.integers(1, 320, length - 1).tolist()] for length in lengths]
+    names = ["fact", "relation", "subject", "object", "prompt", "band"]
+    table = pd.DataFrame({name: range(len(ids)) for name in names}).astype({"prompt": str})
+    return Probes(ids, [[5]] * len(ids), np.array(subject), table, table.head(0))
+
+
+def test_rows_of_positions():
+    probes = prompts([3, 5, 1, 4], [[1, 1], [-1, -1], [-1, -1], [1, 2]])
+    found = {where: [part.tolist() for part in rep.rows_of(probes, where)] for where in ("last", "subject_last", "all")}
+    assert found["last"] == [[2, 7, 8, 12], [0, 1, 2, 3]]
+    assert found["subject_last"] == [[1, 11], [0, 3]]
+    assert found["all"] == [[1, 2, 4, 5, 6, 7, 10, 11, 12], [0, 0, 1, 1, 1, 1, 3, 3, 3]]
+    nobody = prompts([3, 3], [[-1, -1], [-1, -1]])
+    with pytest.raises(InputError, match="no prompt has a token for positions='subject_last'"):
+        rep.rows_of(nobody, "subject_last")
+
+
+@pytest.fixture
+def study(tiny_llama, tmp_path):
+    """Two variants of the random Llama on 40 prompts, all taken for known."""
+    study = Study(model=tiny_llama, method="rtn", bits="8,2", group_size=32, run=tmp_path)
+    lengths = np.random.default_rng(0).integers(3, 8, 40)
+    study.probes = study.known = prompts(lengths, np.stack([np.ones(40, int), lengths - 2], 1))
+    return study
+
+
+def test_measure_reads_the_same_activations_as_a_plain_run(study):
+    table = rep.measure(study, ("last", "all"), (3,), n_blocks=5)
+    assert (study.run / "representations.parquet").is_file()
+    ids = study.known.input_ids
+    with torch.no_grad():
+        streams = {
+            label: [study.model(label).hf.model(torch.tensor([row]), output_hidden_states=True) for row in ids]
+            for label in study.labels
+        }
+    assert set(table.variant) == set(study.variants)
+    for label in study.variants:
+        rows = table[(table.variant == label) & (table.layer_fp == 1) & (table.layer_q == 1) & table.centred]
+        for where, cut in (("last", slice(-1, None)), ("all", slice(1, None))):
+            x, y = (np.concatenate([s.hidden_states[2][0, cut].numpy() for s in streams[m]]) for m in ("full", label))
+            found = rows[rows.positions == where].set_index("measure")
+            assert found.estimate["cka"] == pytest.approx(cka(x, y), rel=1e-4)
+            assert (found.n == len(x)).all()
+            for name, value in measures(x, y, 3).items():
+                assert found.estimate[name] == pytest.approx(value, rel=1e-2), name
+    similar = table[(table.measure == "subspace") & (table.layer_fp == 2)].groupby("bits").estimate.min()
+    assert similar[8] > 0.98 > similar[2]
+
+
+def test_measure_refuses_what_does_not_fit(study):
+    with pytest.raises(InputError, match="32 wide, so choose 1 to 31"):
+        rep.measure(study, ks=(4, 32))
+    study.known = prompts([4, 4], [[-1, -1]] * 2)
+    with pytest.raises(InputError, match="choose positions='last'"):
+        rep.measure(study, ("last", "subject_last"))
+
+
+def test_charts_draw_what_the_table_says(study):
+    table = rep.measure(study, ("last", "all"), (2, 4), n_blocks=4)
+    assert rep.default_k(32) == 2
+    shares = charts.select(table, "error_share", k=2)
+    assert len(shares) == 2 * 3
+    signal = charts.select(table, "signal_share", k=2)
+    deep = table[(table.measure == "subspace") & table.centred & (table.layer_fp == 2)]
+    drawn = [
+        charts.cka_map(table),
+        charts.by_layer(shares, "share of the error", "Where the error lies", signal=signal),
+        charts.by_layer(charts.select(table, "gain"), "gain", "What is left", limits=None),
+        charts.by_k(deep[deep.positions == "last"], "similarity", "Directions and k"),
+        charts.by_position(deep[deep.k == 2], "similarity", "Where one looks"),
+    ]
+    for chart in drawn:
+        spec = chart.to_dict()
+        assert spec["title"]
+        assert len(spec["description"]) > 80
+        assert "nan" not in spec["description"]
+    diagonal = table[(table.measure == "cka") & (table.layer_fp == table.layer_q) & (table.positions == "last")]
+    assert f"{diagonal[diagonal.bits == 2].estimate.mean():.2f} at 2 bits" in drawn[0].to_dict()["description"]

@@ -19,6 +19,7 @@ Everything follows from streamed second moments (`moments.Cross`): memory grows 
 """
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -211,8 +212,10 @@ def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " row
     that a second moment sees.
 
     Raises:
-        InputError: no prompt has a subject, or no prompt has a second token.
+        InputError: an unknown choice, or one that no prompt has a token for (no subject, no second token).
     """
+    if positions not in get_args(Positions):
+        raise InputError(f"positions is {positions!r}; choose from {', '.join(get_args(Positions))}")
     starts = np.concatenate([[0], np.cumsum(probes.lengths)])[:-1]
     prompt = np.arange(len(probes))
     if positions == "last":
@@ -248,7 +251,7 @@ def measure(
         InputError: a k that is not between 1 and the width less one, or positions that no prompt has.
     """
     width = study.base.hf.config.hidden_size
-    ks = tuple(ks or (default_k(width),))
+    ks = tuple(sorted(set(ks or (default_k(width),))))
     if not all(1 <= k < width for k in ks):
         raise InputError(
             f"k is {', '.join(map(str, ks))}; the activations are {width} wide, so choose 1 to {width - 1}"
@@ -266,5 +269,4 @@ def measure(
             tables.append(pd.concat(both, ignore_index=True).assign(positions=where))
         return pd.concat(tables, ignore_index=True)
 
-    key = {"positions": tuple(positions), "ks": ks, "n_blocks": n_blocks}
-    return study.table("representations", compute, **key)
+    return study.table("representations", compute, positions=tuple(positions), ks=ks, n_blocks=n_blocks)
