@@ -76,7 +76,7 @@ def load(source: str | Path, *, n_facts: int | None = None, seed: int = 0) -> Fa
             "band": pd.array([row.band for row in rows], dtype="Int64"),
         }
     )
-    return Facts(table, pd.DataFrame([*drops, *trivial], columns=DROPPED), str(source))
+    return Facts(table, pd.DataFrame([*drops, *trivial], columns=list(DROPPED)), str(source))
 
 
 def _without_trivial(rows: list[sources.Row]) -> tuple[list[sources.Row], list[sources.Drop]]:
@@ -85,7 +85,7 @@ def _without_trivial(rows: list[sources.Row]) -> tuple[list[sources.Row], list[s
     for row in rows:
         objects = tuple(item for item in row.objects if item.lower() not in row.prompt.lower())
         if objects:
-            kept.append(sources.Row(row.relation, row.subject, objects, row.template, row.band))
+            kept.append(row._replace(objects=objects))
         else:
             drops.append(sources.Drop(row.relation, row.subject, "trivial: the object stands in the prompt"))
     return kept, drops
@@ -166,7 +166,7 @@ def probe(facts: Facts, tokenizer: PreTrainedTokenizerBase) -> Probes:
         answers.append(right)
         spans.append(span)
         kept.append((row.fact, row.relation, row.subject, " | ".join(row.objects), row.prompt, row.band))
-    dropped = pd.concat([facts.dropped, pd.DataFrame(drops, columns=DROPPED)], ignore_index=True)
+    dropped = pd.concat([facts.dropped, pd.DataFrame(drops, columns=list(DROPPED))], ignore_index=True)
     if not ids:
         raise InputError(f"no fact of {facts.name} can be asked of this tokenizer: {dropped['reason'].iloc[-1]}")
     table = pd.DataFrame(kept, columns=["fact", "relation", "subject", "object", "prompt", "band"])

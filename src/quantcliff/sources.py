@@ -8,9 +8,8 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +23,7 @@ LIMIT = 5
 """At most so many embedded facts of one relation share an object, so that guessing it scores near nothing."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One fact: a template from `[X]` (the subject) to a final `[Y]` (any of the objects)."""
 
     relation: str
@@ -39,8 +37,7 @@ class Row:
         return self.template.removesuffix("[Y]").rstrip().replace("[X]", self.subject)
 
 
-@dataclass(frozen=True)
-class Drop:
+class Drop(NamedTuple):
     """A fact that is not asked, and why."""
 
     relation: str
