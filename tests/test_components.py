@@ -1,8 +1,13 @@
 """Components: each measure against its definition, then the measured model against cases with a known answer."""
 
+import copy
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +16,11 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from quantcliff import components as c
+from quantcliff import models, tables
+from quantcliff.facts import Probes
+from quantcliff.models import Model
+from quantcliff.study import Study
+from quantcliff.trace import Runner, batches, site
 
 seeds = st.integers(0, 2**31 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -95,8 +105,10 @@ def test_sign_flips_of_unrelated_gates_are_half():
     assert c.sign_flips(vectors(0, 1, 40_000), vectors(1, 1, 40_000)).item() == pytest.approx(0.5, abs=0.01)
 
 
-@pytest.mark.parametrize(("n", "share", "k"), [(256, 0.01, 3), (100, 0.01, 1), (300, 0.01, 3), (700, 0.01, 7),
-                                               (301, 0.01, 4), (10, 0.01, 1), (14336, 0.01, 144), (8, 1.0, 8)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "share", "k"),
+    [(256, 0.01, 3), (100, 0.01, 1), (300, 0.01, 3), (700, 0.01, 7), (301, 0.01, 4), (10, 0.01, 1), (8, 1.0, 8)],
+)
 def test_top_count_rounds_up(n, share, k):
     assert c.top_count(n, share) == k
 
@@ -142,3 +154,218 @@ def test_cosine_knows_direction_only(a, b, scale):
     rotation = torch.linalg.qr(vectors(a ^ 1, 40, 40)).Q
     torch.testing.assert_close(c.cosine(x @ rotation, y @ rotation), measured, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(c.cosine(x, x), torch.ones(3))
+
+
+def prompts(n: int = 9, subjects: bool = True) -> Probes:
+    """Prompts of 4 to 8 random tokens; the subject ends at token 2, the third prompt has none."""
+    draw = np.random.default_rng(0)
+    ids = [[0, *map(int, draw.integers(1, 300, size=3 + i % 5))] for i in range(n)]
+    subject = np.tile(np.array([1, 2]), (n, 1)) if subjects else np.full((n, 2), -1)
+    subject[2] = -1
+    table = pd.DataFrame(
+        {name: [f"{name} {i}" for i in range(n)] for name in ("relation", "subject", "object", "prompt")}
+    )
+    return Probes(
+        ids, [[int(draw.integers(300))] for _ in range(n)], subject, table.assign(fact=range(n), band=0), table[:0]
+    )
+
+
+def damaged(model: Model, noise: float = 0.3) -> Model:
+    """The same model with noise on the weights of its decoder layers, norms left alone."""
+    hf, draw = copy.deepcopy(model.hf), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, weight in hf.named_parameters():
+            if "layers" in name and weight.ndim == 2:
+                weight.add_(noise * weight.std() * torch.randn(weight.shape, generator=draw))
+    return replace(model, hf=hf, name="damaged", digest="damaged")
+
+
+@pytest.fixture(scope="module", params=["tiny_llama", "tiny_gemma", "tiny_neox"])
+def pair(request) -> tuple[Path, Runner, Runner]:
+    folder = request.getfixturevalue(request.param)
+    return folder, Runner(models.load(folder)), Runner(damaged(models.load(folder)))
+
+
+def read_all(runner: Runner, probes: Probes, stream=None) -> tuple[c.Reading, dict[str, torch.Tensor]]:
+    """One reading of all prompts at the last token."""
+    batch = next(batches(probes, 99))
+    readings, own = c.read(runner, batch, {"last": batch.last}, stream, record=True)
+    return readings["last"], own
+
+
+def test_a_model_beside_itself_is_perfect(pair):
+    _, full, _ = pair
+    found = c.side_by_side(full, full, prompts())
+    for (position, condition, measure, shuffled), values in found.items():
+        if not shuffled:
+            here = values[[0, 1, *range(3, 9)]] if position == "last_subject" else values
+            perfect = {"jsd": 0, "sign_flips": 0, "attn_cosine": 1, "ffn_cosine": 1, "jaccard": 1}
+            if measure in perfect:
+                np.testing.assert_allclose(here, perfect[measure], atol=1e-5, err_msg=f"{condition} {measure}")
+            else:
+                np.testing.assert_allclose(here, found[position, "in_situ", measure, False][~np.isnan(values[:, 0, 0])])
+
+
+def test_clean_input_is_what_one_damaged_component_gets(pair):
+    """A model whose other parts are all in full precision feeds its one damaged component exactly the clean input."""
+    folder, full, own = pair
+    _, stream = read_all(full, prompts())
+    clean, _ = read_all(own, prompts(), stream)
+    in_situ, _ = read_all(own, prompts())
+    base = models.load(folder)
+    layer = f"layers.{(deep := 2)}."
+    for take, kinds in (("attention", ("pattern", "attn_out")), ("mlp", ("gate", "post", "mlp_out"))):
+        one = models.splice(base, damaged(base), lambda name, take=take: layer in name and take_of(name) == take)
+        alone, _ = read_all(Runner(one), prompts())
+        for kind in kinds:
+            torch.testing.assert_close(
+                getattr(clean, kind)[:, deep], getattr(alone, kind)[:, deep], atol=1e-4, rtol=1e-4
+            )
+            assert not torch.allclose(getattr(in_situ, kind)[:, deep], getattr(alone, kind)[:, deep], atol=1e-3)
+
+
+def take_of(name: str) -> str:
+    return "mlp" if ".mlp." in name else "attention" if "attn" in name or "attention" in name else "norm"
+
+
+def test_first_attention_inherits_no_damage(pair):
+    """What the first attention reads is the embedding, which no quantizer touches."""
+    _, full, own = pair
+    found = c.side_by_side(full, own, prompts())
+    for measure in ("entropy", "jsd", "attn_cosine"):
+        in_situ, clean = (found["last", condition, measure, False] for condition in c.CONDITIONS)
+        np.testing.assert_allclose(in_situ[:, 0], clean[:, 0], atol=1e-5)
+        assert not np.allclose(in_situ[:, 1:], clean[:, 1:], atol=1e-3)
+
+
+def test_measures_do_not_depend_on_batches_or_padding(pair):
+    _, full, own = pair
+    together, alone = (c.side_by_side(full, own, prompts(), size=size) for size in (9, 1))
+    assert len(together) == len(c.POSITIONS) * len(c.CONDITIONS) * (2 * len(c.COMPONENT) - 1)
+    for key, values in alone.items():
+        if key[-1]:
+            assert np.isnan(values).all(), "a batch of one prompt has no other"
+        else:
+            np.testing.assert_allclose(values, together[key], atol=2e-5, err_msg=str(key))
+
+
+def test_measures_are_those_of_recorded_sites(tiny_llama):
+    """Against plain recordings of one prompt, so that positions, layers and heads are the right ones."""
+    full, own = Runner(models.load(tiny_llama)), Runner(damaged(models.load(tiny_llama)))
+    probes, row, layer = prompts(), 4, 1
+    ids = torch.tensor([probes.input_ids[row]])
+    found = c.side_by_side(full, own, probes, share=0.1)
+    kinds = ("pattern", "attn_out", "gate", "post", "mlp_out")
+    names = [site(kind, layer) for kind in kinds]
+    seen = [
+        dict(zip(kinds, (runner.run(ids, record=names)[1][n] for n in names), strict=True)) for runner in (full, own)
+    ]
+    for position, at in (("last", ids.shape[1] - 1), ("last_subject", 2)):
+        fp, q = ({k: t[0, :, at] if k == "pattern" else t[0, at] for k, t in one.items()} for one in seen)
+        expected = {
+            "entropy": c.normalised_entropy(q["pattern"], torch.tensor(at + 1)),
+            "jsd": c.jensen_shannon(fp["pattern"], q["pattern"]),
+            "attn_cosine": c.cosine(fp["attn_out"], q["attn_out"]),
+            "sign_flips": c.sign_flips(fp["gate"], q["gate"]),
+            "jaccard": c.top_overlap(fp["post"], q["post"], 0.1),
+            "ffn_cosine": c.cosine(fp["mlp_out"], q["mlp_out"]),
+        }
+        for measure, value in expected.items():
+            np.testing.assert_allclose(found[position, "in_situ", measure, False][row, layer], value, atol=1e-5)
+
+
+def test_prompts_without_subject_are_left_out(tiny_llama):
+    full = Runner(models.load(tiny_llama))
+    found = c.side_by_side(full, full, prompts())
+    missing = np.isnan(found["last_subject", "clean", "jsd", False]).all((1, 2))
+    assert missing.tolist() == [False, False, True] + [False] * 6
+    assert not np.isnan(found["last", "clean", "jsd", False]).any()
+    nowhere = c.side_by_side(full, full, prompts(subjects=False))
+    assert {key[0] for key in nowhere} == {"last"}
+
+
+@quick
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=20), seeds)
+def test_partners_are_other_prompts_of_equal_length(lengths, seed):
+    n_keys = torch.tensor(lengths)
+    partner = c.partners(n_keys, torch.Generator().manual_seed(seed))
+    for row, other in enumerate(partner.tolist()):
+        if other == -1:
+            assert lengths.count(lengths[row]) == 1
+        else:
+            assert other != row
+            assert lengths[other] == lengths[row]
+    taken = partner[partner >= 0]
+    assert len(taken.unique()) == len(taken)
+
+
+def test_shuffled_sets_full_precision_of_another_prompt_beside_the_model(tiny_llama):
+    full, own = Runner(models.load(tiny_llama)), Runner(damaged(models.load(tiny_llama)))
+    probes = prompts().select([0, 5])
+    found = c.side_by_side(full, own, probes, share=0.1)
+    theirs, _ = read_all(full, probes)
+    ours, _ = read_all(own, probes)
+    swapped = c.compare(theirs.rows(torch.tensor([1, 0])), ours, 0.1)
+    for measure, values in swapped.items():
+        np.testing.assert_allclose(found["last", "in_situ", measure, True], values, atol=1e-5)
+
+
+def test_table_holds_means_over_prompts_and_heads():
+    draw = np.random.default_rng(0)
+    per_head, plain = draw.random((50, 2, 3)), draw.random((50, 2))
+    plain[:10] = np.nan
+    found = {
+        ("last", "clean", "jsd", False): per_head,
+        ("last", "clean", "jsd", True): per_head + 1,
+        ("last", "clean", "sign_flips", False): plain,
+        ("last", "clean", "jaccard", False): np.full((50, 2), np.nan),
+    }
+    table = c.table_of(found, {"sign_flips": 0.5})
+    assert len(table) == 2 * (3 + 1) + 2
+    assert set(table["measure"]) == {"jsd", "sign_flips"}
+    jsd = table[(table["measure"] == "jsd") & (table["layer"] == 1)]
+    one = jsd[jsd["head"] == 2].iloc[0]
+    assert one["estimate"] == pytest.approx(per_head[:, 1, 2].mean())
+    assert one["low"] < one["estimate"] < one["high"]
+    mean = jsd[jsd["head"].isna()].iloc[0]
+    assert mean["estimate"] == pytest.approx(per_head[:, 1].mean())
+    assert mean["shuffled"] == pytest.approx(per_head[:, 1].mean() + 1)
+    assert mean["high"] - mean["low"] < one["high"] - one["low"]
+    flips = table[table["measure"] == "sign_flips"].iloc[0]
+    assert (flips["n"], flips["chance"], flips["component"]) == (40, 0.5, "ffn")
+    assert flips["estimate"] == pytest.approx(np.nanmean(plain[:, 0]))
+    assert np.isnan(flips["shuffled"])
+
+
+def test_sample_draws_without_repeating():
+    probes = prompts()
+    drawn = c.sample(probes, 4, seed=1)
+    facts = drawn.table["fact"].tolist()
+    assert len(set(facts)) == 4
+    assert facts == sorted(facts)
+    assert c.sample(probes, 99).table["fact"].tolist() == list(range(9))
+
+
+def test_measure_of_a_study(tiny_llama, tmp_path):
+    facts = tmp_path / "facts.jsonl"
+    fact = {"relation": "r", "subject": "Rome", "object": "Italy", "prompt": "Rome lies in"}
+    facts.write_text(json.dumps(fact) + "\n", encoding="utf-8")
+    study = Study(str(tiny_llama), method="rtn", bits="8,2", group_size=32, facts=facts, run=tmp_path / "run")
+    study.known = prompts()
+    table = c.measure(study, n_prompts=8, share=0.1)
+    assert set(table["variant"]) == {"full", "rtn-8bit-g32", "rtn-2bit-g32"}
+    assert set(table["n"]) == {8, 7}
+    assert tables.read(tmp_path / "run" / "components.parquet").equals(table)
+    means = table[table["head"].isna()].groupby(["variant", "condition", "measure"])["estimate"].mean().unstack(0)
+    for condition in c.CONDITIONS:
+        by_measure = means.loc[condition]
+        for measure in ("jsd", "sign_flips"):
+            assert (
+                0
+                == by_measure["full"][measure]
+                < by_measure["rtn-8bit-g32"][measure]
+                < by_measure["rtn-2bit-g32"][measure]
+            )
+        for measure in ("attn_cosine", "ffn_cosine", "jaccard"):
+            assert by_measure["rtn-8bit-g32"][measure] > by_measure["rtn-2bit-g32"][measure]
+    assert table.loc[table["measure"] == "jaccard", "chance"].unique().tolist() == [c.chance_overlap(64, 0.1)]
