@@ -1,92 +1,38 @@
 """Cross-model patching: put one model's activations into the other and see whose answer comes out.
 
-Two models read the same prompt: full precision answers, the quantized one may not. While the *recipient* runs, an
-activation of the *donor* replaces its own, at some layers and some positions, and the rest of the recipient computes on:
+Both models read the same prompt: full precision answers, the quantized model may not.
 
-- forward: the donor is full precision. If the answer comes back, what lies behind the patch still works, and the fault
-  lay before it (or in the patched place); if not, the parts behind the patch fail even on clean input.
-- reverse: the donor is quantized. If the answer goes away, the damage that had arisen up to there is enough by itself.
-- the control takes the donor's activation from *another* fact: only a right donor should help.
+- Forward: full precision's activation goes into the quantized model. If the answer comes back, what lies behind the
+  patch still works and the fault lay before it; if not, the parts behind it fail even on clean input.
+- Reverse: the quantized activation goes into full precision. If the answer goes, the damage that had arisen up to there
+  is enough by itself.
+- The control takes the donor's activation from *another* fact: what it brings back is not this fact.
 
-There is one core, `generic_patch`, and a thin named setter for each kind of activation; `sweep` runs many `Patch`es
-over a prompt set, `measure` does so for every variant of a study. Definitions: arXiv 2604.19884, stage "causal
-patching across models"; where the paper gives no formula, the choice is said in the docstring.
+Definitions: arXiv 2604.19884, causal patching across models. The paper gives no formula for averaging; the one chosen
+here stands in the docstring of `recovery`.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from scipy.stats import quantile_test
 
-from quantcliff.errors import InputError
+from quantcliff import stats
+from quantcliff.interventions import SETTERS, Patch, plan, sweep
+from quantcliff.positions import POSITIONS, other_facts
+from quantcliff.study import FULL, Study
+from quantcliff.trace import Trace
 
-KINDS = ("resid_post", "attn_out", "mlp_out")
-"""What is replaced: the residual stream after a block, or what its attention or its FFN adds to the stream."""
+NO_PATCH = Patch("none", "none", "none", window=0, layer=-1)
+"""Stands for the recipient left alone."""
 
-POSITIONS = ("last_subject", "subject", "last", "all")
-"""Where: the last token of the subject, every token of it, the prompt's last token, every token."""
-
-
-def spans(
-    positions: str, subject: Int[np.ndarray, "prompt 2"], lengths: Int[np.ndarray, " prompt"]
-) -> Int[np.ndarray, "prompt 2"]:
-    """First and last token (inclusive) of a kind of position; -1 -1 where a prompt has none (no subject).
-
-    `subject` holds the first and last token of each prompt's subject, -1 -1 where there is none.
-    """
-    first, last = subject[:, 0], subject[:, 1]
-    zero, end = np.zeros_like(lengths), lengths - 1
-    pairs = {"last_subject": (last, last), "subject": (first, last), "last": (end, end), "all": (zero, end)}
-    if positions not in pairs:
-        raise InputError(f"unknown position kind {positions!r}: choose from {', '.join(POSITIONS)}")
-    return np.stack(pairs[positions], axis=1)
-
-
-def inside(span: Int[np.ndarray, "prompt 2"], width: int) -> Bool[np.ndarray, "prompt {width}"]:
-    """Which of `width` (padded) positions lie in each prompt's span; none for -1 -1."""
-    here = np.arange(width)
-    return (here >= span[:, :1]) & (here <= span[:, 1:]) & (span[:, :1] >= 0)
-
-
-def aligned(to: Int[np.ndarray, "prompt 2"], source: Int[np.ndarray, "prompt 2"]) -> list[np.ndarray]:
-    """For every position of span `to`, in order, the position of span `source` that stands for it.
-
-    Spans are laid end to end from the right, so that the last subject token answers the last subject token; where the
-    source is shorter, its first token is used again. A span laid on itself gives its own positions, -1 -1 gives none.
-
-    >>> aligned(np.array([[2, 5]]), np.array([[7, 9]]))[0].tolist()
-    [7, 7, 8, 9]
-    """
-    rows = zip(to.tolist(), source.tolist(), strict=True)
-    return [np.maximum(np.arange(a, b + 1) - b + end, start)[: b + 1] for (a, b), (start, end) in rows]
-
-
-def other_facts(
-    relation: list[str], answers: list[list[int]], subject: Int[np.ndarray, "prompt 2"],
-    lengths: Int[np.ndarray, " prompt"], seed: int = 0,
-) -> Int[np.ndarray, " prompt"]:  # fmt: skip
-    """For each prompt the number of a prompt about another fact, whose activations serve as the control.
-
-    The other fact shares no right answer with this one. It is of the same relation where there is one, and of the most
-    similar length among those (ties are broken by `seed`). A prompt with a subject gets a donor with a subject.
-
-    Raises InputError if a prompt has no such partner.
-    """
-    draw, n = np.random.default_rng(seed), len(relation)
-    relations, has_subject, right = np.asarray(relation), subject[:, 0] >= 0, [set(a) for a in answers]
-    chosen = np.empty(n, dtype=np.int64)
-    for i in range(n):
-        unfit = np.array([not right[i].isdisjoint(other) for other in right]) | (has_subject[i] & ~has_subject)
-        unfit[i] = True
-        if unfit.all():
-            raise InputError("the shuffled-donor control needs facts with different answers: give more facts")
-        cost = 1e6 * (relations != relations[i]) + np.abs(lengths - lengths[i]) + draw.random(n) + 1e9 * unfit
-        chosen[i] = cost.argmin()
-    return chosen
+WIDE = ("last_subject", "all")
+"""Where windows of layers are patched."""
 
 
 def recovery(
@@ -115,3 +61,111 @@ def recovery(
         return np.full((len(patched), 3), np.nan)
     draws = np.quantile((gain @ weights.T) / (weights @ gap), [0.025, 0.975], axis=1)
     return np.stack([gain.mean(axis=1) / gap.mean(), *draws], axis=1)
+
+
+def summarise(
+    results: pd.DataFrame, recipient: pd.DataFrame, donor: pd.DataFrame, groups: dict[str, np.ndarray], seed: int = 0
+) -> pd.DataFrame:
+    """From answers to rates: one row per group of prompts, patch and measure, with a 95% interval and the number n.
+
+    - `recovery`: see `recovery`.
+    - `regained`: of the prompts that one model answers and the other does not, the share that now comes out as the
+      donor would have it (Wilson). Forward: lost answers that are back; reverse: answers that are gone.
+    - `accuracy`: share of all prompts of the group with the answer at rank 1 (Wilson).
+    - `rank`: median rank of the answer; its interval is exact, by order statistics (scipy's `quantile_test`).
+
+    Args:
+        results: from `sweep`.
+        recipient, donor: `rank` and `probability` of every prompt without a patch, row i <-> prompt i.
+        groups: name -> numbers of its prompts.
+    """
+    rows = []
+    for name, members in groups.items():
+        mine = results[results["prompt"].isin(members)]
+        for _, part in mine.groupby(["positions", "donor"]):
+            wide = part.pivot(index=[field.name for field in fields(Patch)], columns="prompt")
+            own, other = recipient.loc[wide["rank"].columns], donor.loc[wide["rank"].columns]
+            shares = recovery(*(t["probability"].to_numpy(float) for t in (wide, own, other)), seed=seed)
+            right, goal = wide["rank"].to_numpy() == 1, (other["rank"] == 1).to_numpy()
+            differ = (own["rank"] == 1).to_numpy() != goal
+            for patch, share, ranks, now in zip(wide.index, shares, wide["rank"].to_numpy(), right, strict=True):
+                middle = quantile_test(ranks, p=0.5).confidence_interval(0.95)
+                found = {
+                    "recovery": (*share, len(goal)),
+                    "regained": (*stats.share(now[differ] == goal[differ]), int(differ.sum())),
+                    "accuracy": (*stats.share(now), len(goal)),
+                    "rank": (np.median(ranks), middle.low, middle.high, len(goal)),
+                }
+                rows += [(name, *patch, measure, *numbers) for measure, numbers in found.items()]
+    columns = ["group", *(field.name for field in fields(Patch)), "measure", "estimate", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def stratified(failure: Bool[np.ndarray, " prompt"], n: int, seed: int) -> Int[np.ndarray, " chosen"]:
+    """Up to `n` prompt numbers, in order: half from the failures, half from the rest; where one runs out, the other."""
+    draw = np.random.default_rng(seed)
+    lost, kept = (draw.permutation(np.flatnonzero(flags)) for flags in (failure, ~failure))
+    n_lost = min(len(lost), max(n // 2, n - len(kept)))
+    return np.sort(np.concatenate([lost[:n_lost], kept[: n - n_lost]]))
+
+
+def measure(study: Study, *, n_prompts: int = 200, window: int = 3) -> pd.DataFrame:
+    """`measure_variant` of every variant of a study, kept as `RUN/patching.parquet`."""
+
+    def compute(label: str) -> pd.DataFrame:
+        return measure_variant(study, label, n_prompts=n_prompts, window=window)
+
+    return study.table("patching", compute, n_prompts=n_prompts, window=window)
+
+
+def measure_variant(
+    study: Study,
+    label: str,
+    *,
+    n_prompts: int = 200,
+    window: int = 3,
+    kinds: Collection[str] = tuple(SETTERS),
+    positions: Collection[str] = POSITIONS,
+) -> pd.DataFrame:
+    """Patch one variant, forward and reverse.
+
+    Forward: every kind at every position and layer; `attn_out` and `mlp_out` also in windows of layers, at `WIDE`
+    positions; the control for `resid_post`. Reverse: `resid_post`. Kinds of position that no prompt has (the subject,
+    in a text probe) have no rows.
+
+    Args:
+        n_prompts: known facts to patch, half of them failures of the reference variant where there are so many.
+        window: layers patched together, cut to the model's number of layers.
+
+    Returns:
+        The rows of `summarise` for the groups "robust" and "failure", with a column `direction` ("forward",
+        "reverse"). Rows of kind "none" are the recipient without a patch.
+    """
+    known, groups = study.known, study.groups_of(study.variant(label).method)
+    failure = groups.loc[groups["known"], "failure"].to_numpy()
+    rows = stratified(failure, n_prompts, study.seed)
+    members = {"robust": rows[~failure[rows]], "failure": rows[failure[rows]]}
+    relation = known.table["relation"].astype(str).tolist()
+    partner = other_facts(relation, known.answers, known.subject, known.lengths, study.seed)
+    scores = {name: study.scores(name)[groups["known"]].reset_index(drop=True) for name in (FULL, label)}
+
+    n_layers = study.runner(FULL).n_layers
+    stream = [kind for kind in kinds if kind == "resid_post"]
+    parts, wide = [kind for kind in kinds if kind not in stream], [where for where in positions if where in WIDE]
+    back = plan(n_layers, stream, positions)
+    forward = plan(n_layers, kinds, positions) + plan(n_layers, stream, positions, donors=["other"])
+    forward += plan(n_layers, parts, wide, window=min(window, n_layers))
+
+    def patched(recipient: str, donor: str, trace: Trace, patches: list[Patch]) -> pd.DataFrame:
+        none = scores[recipient].loc[rows, ["rank", "probability"]].assign(prompt=rows, **vars(NO_PATCH))
+        results = sweep(study.runner(recipient), trace, known, rows, partner, sorted(set(patches)))
+        both = pd.concat([none, results], ignore_index=True)
+        return summarise(both, scores[recipient], scores[donor], members, study.seed)
+
+    with TemporaryDirectory() as folder:
+        there = Trace.record(study.runner(label), known, stream, "all", Path(folder))
+        directions = {
+            "forward": patched(label, FULL, study.trace(*kinds), forward),
+            "reverse": patched(FULL, label, there, back),
+        }
+    return pd.concat([table.assign(direction=name) for name, table in directions.items()], ignore_index=True)
