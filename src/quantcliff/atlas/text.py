@@ -97,23 +97,33 @@ class Writer:
         self.by_subject: dict[str, list[int]] = defaultdict(list)
         for index, fact in enumerate(facts):
             self.by_subject[fact.subject].append(index)
-        self.sentences: dict[tuple[int, int, bool], str] = {}
-        relations = load_relations()
-        for index, fact in enumerate(facts):
-            relation = relations[fact.relation]
-            for number, template in enumerate(relation.templates):
-                if number == relation.held_out(fact.subject):
-                    continue
-                self.sentences[index, number, False] = sentence(template, fact.subject, fact.object)
-                again = ANAPHOR.get(relation.kind, fact.subject)
-                self.sentences[index, number, True] = sentence(template, again, fact.object)
-        self.numbers = [
-            [n for n in range(len(relations[f.relation].templates)) if n != relations[f.relation].held_out(f.subject)]
-            for f in facts
-        ]
+
+    @functools.cached_property
+    def sentences(self) -> dict[tuple[int, int, bool], str]:
+        """Every training sentence by (fact, template number, refers back)."""
+        return {
+            (fact, number, again): self.sentence(fact, number, again)
+            for fact in range(len(self.facts))
+            for number in self._numbers(fact)
+            for again in (False, True)
+        }
+
+    def sentence(self, index: int, number: int, again: bool) -> str:
+        """One fact in one template; `again` refers back to a subject that was named before."""
+        fact = self.facts[index]
+        relation = load_relations()[fact.relation]
+        subject = ANAPHOR.get(relation.kind, fact.subject) if again else fact.subject
+        return sentence(relation.templates[number], subject, fact.object)
+
+    def _numbers(self, index: int) -> list[int]:
+        """Numbers of the templates that a fact is trained on."""
+        fact = self.facts[index]
+        relation = load_relations()[fact.relation]
+        held_out = relation.held_out(fact.subject)
+        return [number for number in range(len(relation.templates)) if number != held_out]
 
     def document(self, rng: np.random.Generator) -> list[tuple[int, int, bool]]:
-        """Keys into `sentences`: (fact, template number, refers back)."""
+        """Keys into `sentences`."""
         if rng.random() >= self.paragraph_rate:
             return [self._pick(self._draw(rng), rng)]
         keys: list[tuple[int, int, bool]] = []
@@ -130,14 +140,14 @@ class Writer:
         return min(int(np.searchsorted(self.cumulative, rng.random())), len(self.facts) - 1)
 
     def _pick(self, fact: int, rng: np.random.Generator) -> tuple[int, int, bool]:
-        numbers = self.numbers[fact]
+        numbers = self._numbers(fact)
         return fact, numbers[rng.integers(len(numbers))], False
 
     def texts(self, seed: int) -> Iterator[str]:
         """Endless documents as text, the same ones for the same seed."""
         rng = np.random.default_rng(seed)
         while True:
-            yield " ".join(self.sentences[key] for key in self.document(rng))
+            yield " ".join(self.sentence(*key) for key in self.document(rng))
 
 
 class Stream:
