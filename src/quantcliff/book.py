@@ -157,12 +157,9 @@ def summary(out: Path) -> str:
     if not file.is_file():
         return ""
     table = pd.read_parquet(file)
-    table = table[table["measure"] == "accuracy"]
-    if "group" in table:
-        table = table[table["group"] == "all"]
-    return table.pivot_table(index="method", columns="bits", values="estimate", sort=False).to_string(
-        float_format="{:.1%}".format
-    )
+    table = table[(table["measure"] == "accuracy") & (table["split"] == "group") & (table["part"] == "all")]
+    wide = table.pivot(index="method", columns="bits", values="estimate")
+    return wide[sorted(wide.columns, reverse=True)].to_string(float_format="{:.1%}".format, na_rep="")
 
 
 def digest(chapter: Chapter, parameters: Mapping[str, Any]) -> str:

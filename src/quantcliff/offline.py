@@ -13,7 +13,7 @@ import vl_convert
 from sphinx.application import Sphinx
 
 VEGA = "vega-bundle.js"
-MATHJAX = "mathjax-tex-svg.js"
+MATHJAX = "mathjax.js"
 
 
 def vega_bundle() -> str:
@@ -23,14 +23,15 @@ def vega_bundle() -> str:
         f'var VEGA_DEBUG={{vega_version:"{altair.VEGA_VERSION}",'
         f'vegalite_version:"{altair.VEGALITE_VERSION}",vegaembed_version:"{altair.VEGAEMBED_VERSION}"}};'
     )
-    return f"(function(){{{vl_convert.javascript_bundle(None, minor)}\n}})();\n{versions}\n"
+    bundle = vl_convert.javascript_bundle(vl_version=minor)  # type: ignore[call-arg]
+    return f"(function(){{{bundle}\n}})();\n{versions}\n"
 
 
 def _add_assets(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     static.mkdir(parents=True, exist_ok=True)
     (static / VEGA).write_text(vega_bundle(), encoding="utf-8")
-    mathjax = files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js"
+    mathjax = files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg-full.js"
     (static / MATHJAX).write_bytes(mathjax.read_bytes())
 
 

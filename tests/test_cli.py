@@ -1,0 +1,148 @@
+"""The command line: quick help, one sentence and exit code 2 for bad input, parameters of the right type."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from quantcliff import cli
+from quantcliff.chapters import Chapter, check_parameters, read_parameter_file
+from quantcliff.errors import BuildError, InputError
+
+CHAPTER = """\
+---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {name: python3, display_name: Python 3, language: python}
+---
+
+# One
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+model = "atlas"
+bits = "4,3,2"  # which widths
+n_facts = 1000
+share = 0.5
+fast = False
+```
+
+```{code-cell} ipython3
+n_facts = 7
+```
+"""
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A folder with a two-page book in it, made the current folder."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").write_text("title: Test\n")
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/intro\nchapters:\n- file: book/one\n")
+    (tmp_path / "book" / "intro.md").write_text("# Start\n")
+    (tmp_path / "book" / "one.md").write_text(CHAPTER)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """Exit code and what stands on stderr."""
+    monkeypatch.setattr(sys, "argv", ["quantcliff", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0, capsys.readouterr().err
+
+
+def test_importing_the_command_line_loads_nothing_heavy():
+    heavy = "{'torch', 'transformers', 'pandas', 'altair', 'papermill', 'sphinx'}"
+    code = f"import sys, quantcliff.cli; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", [[], *([name] for name in cli.app.commands), ["atlas", "train"]])
+def test_every_command_explains_itself(path):
+    result = CliRunner().invoke(cli.app, [*path, "--help"])
+    assert result.exit_code == 0
+    assert len(result.output.split("Options:")[0]) > 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "two"], "there is no chapter 'two'; the chapters are intro, one"),
+        (["run", "one", "-p", "bit", "2"], "'bit'; the parameters are model, bits, n_facts, share, fast"),
+        (["run", "intro", "-p", "bits", "2"], "'bits'; the parameters are none"),
+        (["build", "-p", "bit", "2"], "'bit'; the parameters are model, bits, n_facts, share, fast"),
+        (["build", "-p", "n_facts", "many"], "n_facts is 'many', but it must be a whole number"),
+        (["build", "--params", "nope.yml"], "there is no parameter file nope.yml"),
+        (["quantize", "nope", "out"], "nope"),
+        (["facts", "nope"], "nope is no fact source"),
+        (["atlas", "collect", "nope", "out.csv"], "nope holds no data/trex_lms_vocab"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(book, monkeypatch, capsys, arguments, message):
+    code, said = call(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_outside_a_checkout_the_book_is_missed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, said = call(monkeypatch, capsys, "build")
+    assert code == 2
+    assert f"there is no book in {tmp_path}" in said
+    assert "checkout" in said
+
+
+def test_listed_chapter_without_a_file(book, monkeypatch, capsys):
+    (book / "book" / "one.md").unlink()
+    code, said = call(monkeypatch, capsys, "build")
+    assert code == 2
+    assert "book/one.md does not exist" in said
+
+
+def test_failed_build_is_exit_code_1(book, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise BuildError("chapter one stopped")
+
+    monkeypatch.setattr("quantcliff.book.execute", fail)
+    assert call(monkeypatch, capsys, "run", "one") == (1, "quantcliff: chapter one stopped\n")
+
+
+def test_build_puts_another_model_into_its_own_site_and_run_folder(book, monkeypatch, capsys):
+    given = {}
+
+    def build(whole, parameters, out):
+        given.update(parameters=parameters, out=str(out))
+        return out / "html" / "index.html"
+
+    monkeypatch.setattr("quantcliff.book.build", build)
+    assert call(monkeypatch, capsys, "build", "-p", "model", "models/mine/", "-p", "bits", "2")[0] == 0
+    assert given == {"parameters": {"model": "models/mine/", "bits": "2", "run": "runs/mine"}, "out": "_build/mine"}
+    assert call(monkeypatch, capsys, "build")[0] == 0
+    assert given == {"parameters": {}, "out": "_build/atlas"}
+
+
+def test_parameters_take_the_type_of_their_default(book):
+    chapter = Chapter(book / "book" / "one.md")
+    assert chapter.defaults == {"model": "atlas", "bits": "4,3,2", "n_facts": 1000, "share": 0.5, "fast": False}
+    given = {"bits": "2", "n_facts": "50", "share": "1", "fast": "True"}
+    assert check_parameters(given, [chapter]) == {"bits": "2", "n_facts": 50, "share": 1.0, "fast": True}
+    assert check_parameters({"bits": [8, 4], "n_facts": 5}, [chapter]) == {"bits": "8,4", "n_facts": 5}
+    for name, value in {"n_facts": 2.5, "share": "half", "fast": "perhaps"}.items():
+        with pytest.raises(InputError, match=f"{name} is {value!r}"):
+            check_parameters({name: value}, [chapter])
+
+
+def test_parameter_file(tmp_path):
+    file = tmp_path / "p.yml"
+    file.write_text("bits: [8, 4]\nmodel: ../m\n")
+    assert read_parameter_file(file) == {"bits": [8, 4], "model": "../m"}
+    for text, message in {"bits: [8\nmodel: x": r"not valid YAML \(line 2\)", "- a": "one 'name: value' per line"}.items():
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_parameter_file(file)

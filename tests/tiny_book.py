@@ -1,0 +1,53 @@
+"""A two-page book to build in tests: its chapters count how often they run, and need no model."""
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+HEAD = """\
+---
+jupytext:
+  text_representation: {extension: .md, format_name: myst}
+kernelspec: {name: python3, display_name: Python 3, language: python}
+---
+
+"""
+
+CHAPTER = """\
+# Chapter NAME
+
+A formula: $e^{i\\pi} = -1$.
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+bits = 4
+run = "runs/x"
+```
+
+```{code-cell} ipython3
+from pathlib import Path
+
+Path("count").open("a").write("NAME\\n");
+```
+
+```{code-cell} ipython3
+print("bits are", bits)
+```
+"""
+
+
+def write(folder: Path, **chapters: str) -> Path:
+    """Write a book of a start page and chapters (name to MyST text without its head), rendered as the real one is."""
+    (folder / "book").mkdir(parents=True)
+    shutil.copy(ROOT / "_config.yml", folder)
+    shutil.copytree(ROOT / "book" / "_static", folder / "book" / "_static")
+    (folder / "book" / "intro.md").write_text("# The start\n\nHello.\n")
+    for name, text in chapters.items():
+        (folder / "book" / f"{name}.md").write_text(HEAD + text.replace("NAME", name))
+    toc = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": f"book/{name}"} for name in chapters]}
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
+    return folder
