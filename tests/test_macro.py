@@ -61,10 +61,12 @@ def test_summary_of_known_ranks():
         "rank 1": 2 / 5, "rank 2 to 5": 1 / 5,
         "rank 6 to 100": 1 / 5, "rank 101 to 1,000": 0, "rank above 1,000": 1 / 5,
     }  # fmt: skip
+    expected |= {"lost_in_top5": 1 / 3, "lost_rank_median": 6}
     assert found["estimate"].to_dict() == pytest.approx(expected)
     assert (found["low"] <= found["estimate"]).all()
     assert (found["high"] >= found["estimate"]).all()
-    assert (found["n"] == 5).all()
+    assert (found["n"].drop(["lost_in_top5", "lost_rank_median"]) == 5).all()
+    assert found["n"]["lost_in_top5"] == 3
     assert found["low"]["accuracy"] > 0  # Wilson, not the normal approximation
     assert found["high"]["accuracy"] < 0.8
 
@@ -102,6 +104,12 @@ def study(tmp_path_factory) -> Study:
 @pytest.fixture(scope="module")
 def table(study) -> pd.DataFrame:
     return macro.measure(study)
+
+
+def test_estimate_picks_one_number(table):
+    accuracy = macro.estimate(table, "rtn-2bit-g128", "accuracy")
+    assert accuracy == pick(table, "rtn-2bit-g128", "accuracy", "known")["estimate"]
+    assert np.isnan(macro.estimate(table, "gptq-2bit-g128", "accuracy"))
 
 
 def pick(table, label, measure, part="all", split="group"):

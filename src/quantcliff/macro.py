@@ -50,8 +50,9 @@ def measure(study: Study) -> pd.DataFrame:
     text/held-out); `measure`; `estimate`, `low`, `high` (95% interval); `n` (prompts, or documents of text). Measures:
 
     - accuracy (rank 1), top5, share of each bucket of `BUCKETS` ("rank 2 to 5"): Wilson intervals;
-    - probability of the answer, rank_mean, rank_median (1-based), kl (nats, full precision to this model, at the
-      prompt's last token): bootstrap intervals;
+    - lost_in_top5: of the prompts whose answer is not first (their number is `n`), the share with rank 2 to 5;
+    - probability of the answer, rank_mean, rank_median (1-based), lost_rank_median (of those not first), kl (nats,
+      full precision to this model, at the prompt's last token): bootstrap intervals;
     - accuracy_over_rtn, kl_over_rtn: difference to round-to-nearest at the same bits, paired bootstrap;
     - perplexity of running text: bootstrap over documents; nan where the study has no text.
     """
@@ -98,16 +99,20 @@ def summary(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns:
         measure, estimate, low, high, n; bootstrap measures are nan where there is no prompt.
     """
-    rank, n = scores["rank"].to_numpy(), len(scores)
+    rank = scores["rank"].to_numpy()
+    lost = rank[rank > 1]
     found = _shares(rank)
-    if n:
+    for name, (first, last) in BUCKETS.items():
+        found[f"rank {name}"] = stats.share((rank >= first) & (rank <= (last or np.inf)))
+    if len(rank):
         found["probability"] = stats.bootstrap_mean(scores["probability"], seed)
         found["rank_mean"] = stats.bootstrap_mean(rank, seed)
         found["rank_median"] = stats.bootstrap(rank, statistic=np.median, seed=seed)
         found["kl"] = stats.bootstrap_mean(scores["kl"], seed)
-    for name, (first, last) in BUCKETS.items():
-        found[f"rank {name}"] = stats.share((rank >= first) & (rank <= (last or np.inf)))
-    return _rows(found, n)
+    among_lost = {"lost_in_top5": stats.share(lost <= 5)}
+    if len(lost):
+        among_lost["lost_rank_median"] = stats.bootstrap(lost, statistic=np.median, seed=seed)
+    return pd.concat([_rows(found, len(rank)), _rows(among_lost, len(lost))], ignore_index=True)
 
 
 def majority_guess(probes: Probes) -> float:
@@ -170,6 +175,13 @@ def document_losses(runner: Runner, documents: list[list[int]]) -> Float[np.ndar
             ids[row, : lengths[row]] = torch.tensor(documents[index])
         found[chosen] = losses(runner.logits(ids), ids, lengths).cpu().numpy()
     return found
+
+
+def estimate(table: pd.DataFrame, variant: str, measure: str, part: str = "known", split: str = "group") -> float:
+    """One number out of the macro table; nan where it has none."""
+    same = (table["variant"] == variant) & (table["measure"] == measure)
+    rows = table[same & (table["part"] == part) & (table["split"] == split)]
+    return float(rows["estimate"].iloc[0]) if len(rows) else float("nan")
 
 
 def accuracy_table(table: pd.DataFrame, part: str = "known") -> pd.DataFrame:
