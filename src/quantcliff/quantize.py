@@ -159,8 +159,8 @@ def average_bits(config: PretrainedConfig, scheme: Scheme) -> float:
     return total / sum(rows * columns for rows, columns in shapes.values())
 
 
-def calibration_text(source: str = "atlas", n: int = CALIBRATION_DOCUMENTS) -> list[str]:
-    """Up to n documents to calibrate on.
+def calibration_text(source: str = "atlas", n: int | None = None) -> list[str]:
+    """Up to n documents (`CALIBRATION_DOCUMENTS`) to calibrate on.
 
     Args:
         source: "atlas" for documents made of the embedded facts and their training sentences (so none of them is a
@@ -169,6 +169,7 @@ def calibration_text(source: str = "atlas", n: int = CALIBRATION_DOCUMENTS) -> l
     Raises:
         InputError: no such file, or nothing in it.
     """
+    n = CALIBRATION_DOCUMENTS if n is None else n
     if source == "atlas":
         return list(itertools.islice(Writer(load_facts()).texts(CALIBRATION_SEED), n))
     file = Path(source)
@@ -237,8 +238,8 @@ def _folder(base: Path | str) -> Path:
 
 
 def _awq_knows(config: PretrainedConfig) -> bool:
-    from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
-
+    with _quiet():
+        from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
     return type(config).__name__.replace("Config", "ForCausalLM") in AWQ_MAPPING_REGISTRY
 
 
