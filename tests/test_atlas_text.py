@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,7 @@ def test_paragraphs_refer_back_to_a_named_subject() -> None:
     backward = 0
     for _ in range(200):
         document = writer.document(rng)
-        for before, (fact, _, again) in zip(document, document[1:], strict=False):
+        for before, (fact, _, again) in pairwise(document):
             if again:
                 backward += 1
                 assert FACTS[fact].subject == FACTS[before[0]].subject

@@ -97,7 +97,13 @@ def test_pararel_layout(tmp_path: Path, inner: bool) -> None:
     ]
     assert found.rows["band"].isna().all()
     reasons = {(row.relation, row.subject): row.reason for row in found.dropped.itertuples()}
-    assert set(reasons) == {("P1", "Bank of Spain"), ("P190", "New Turin"), ("P2", "Ann"), ("P9", "Ann"), ("P77", "Ann")}
+    assert set(reasons) == {
+        ("P1", "Bank of Spain"),
+        ("P190", "New Turin"),
+        ("P2", "Ann"),
+        ("P9", "Ann"),
+        ("P77", "Ann"),
+    }
     assert "trivial" in reasons["P1", "Bank of Spain"] and "no pattern" in reasons["P2", "Ann"]
 
 
@@ -137,7 +143,10 @@ def test_the_real_pararel() -> None:
 
 def test_jsonl_fields(tmp_path: Path) -> None:
     file = write_lines(
-        tmp_path / "facts.jsonl", fact(relation="country", band=2), "", fact(objects=["Europe", "the Alps"], object=None)
+        tmp_path / "facts.jsonl",
+        fact(relation="country", band=2),
+        "",
+        fact(objects=["Europe", "the Alps"], object=None),
     )
     rows = facts.load(file).rows
     assert list(rows["relation"]) == ["country", "facts"]
@@ -146,7 +155,9 @@ def test_jsonl_fields(tmp_path: Path) -> None:
 
 
 def test_csv_fields(tmp_path: Path) -> None:
-    file = write_lines(tmp_path / "facts.csv", "prompt,subject,objects,band", '"Bern, a city, lies in",Bern,Europe|Asia,0')
+    file = write_lines(
+        tmp_path / "facts.csv", "prompt,subject,objects,band", '"Bern, a city, lies in",Bern,Europe|Asia,0'
+    )
     row = facts.load(file).rows.iloc[0]
     assert (row["prompt"], list(row["objects"]), row["band"]) == ("Bern, a city, lies in", ["Europe", "Asia"], 0)
 

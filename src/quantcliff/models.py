@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -99,16 +100,16 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
 
     Returns:
         `format` (compressed-tensors, gptq, awq, ...), `method` (the algorithm where stated, else the format), `bits`
-        and `group_size` (-1 = one group per row; of the first group of layers where they differ), `symmetric`,
-        `mixed` (whether layers differ).
+        and `group_size` (-1 = one group per row), `symmetric`, `mixed` (layers differ: the others are then those of
+        the layers with the fewest bits).
     """
     folder = folder_of(source)
     config = _config(folder).get("quantization_config")
     if not config:
         return None
     style = str(config.get("quant_method", "unknown"))
-    schemes = [group.get("weights") or {} for group in config.get("config_groups", {}).values()]
-    first = schemes[0] if schemes else config
+    schemes = [group["weights"] for group in config.get("config_groups", {}).values() if group.get("weights")]
+    first = min(schemes, key=lambda scheme: scheme.get("num_bits", 16), default=config)
     bits = first.get("num_bits", first.get("bits"))
     group = first.get("group_size", -1)
     symmetric = first.get("symmetric", first.get("sym"))
@@ -194,7 +195,7 @@ def _from_pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype)
             folder, config=config, local_files_only=True, use_safetensors=True, dtype=dtype,
             attn_implementation="eager", output_loading_info=True,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be loaded as a causal language model: {_first_line(error)}") from error
     if report["missing_keys"]:
         raise InputError(f"{folder} lacks weights that its configuration asks for, first {min(report['missing_keys'])}")

@@ -10,7 +10,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.models import Model
 from quantcliff.quantize import Scheme
-from quantcliff.trace import Runner, Trace, score
+from quantcliff.trace import Positions, Runner, Trace, score
 
 FULL = "full"
 """Label of the full-precision model."""
@@ -80,13 +80,13 @@ class Study:
         quantized: str | Path | None = None,
         method: str | Sequence[str] = "gptq",
         bits: int | str | Sequence[int] = (4, 3, 2),
-        group_size: int = 128,
+        group_size: int | str = 128,
         facts: str | Path = "atlas",
-        n_facts: int = 1000,
+        n_facts: int | str = 1000,
         text: str | Path | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        seed: int = 0,
+        seed: int | str = 0,
         run: str | Path = "runs/atlas",
         calibration: str | Path = "atlas",
     ):
@@ -95,6 +95,8 @@ class Study:
         self.quantized = models.folder_of(quantized) if quantized else None
         self.methods = tuple(part.strip() for part in method.split(",")) if isinstance(method, str) else tuple(method)
         self.bits = _numbers(bits)
+        if not self.methods or not self.bits:
+            raise InputError(f"no {'bits are' if self.methods else 'method is'} given; give at least one")
         self.group_size = _number(group_size, "group_size")
         self.n_facts = _number(n_facts, "n_facts")
         self.seed = _number(seed, "seed")
@@ -106,7 +108,9 @@ class Study:
         if models.quantization_of(self.folder):
             raise InputError(f"{model} is quantized already; give the full-precision model as base")
         if self.text and not Path(self.text).is_file():
-            raise InputError(f"there is no text file {self.text}")
+            raise InputError(f"there is no text file {self.text}; give one, or leave text empty")
+        if not self.text:
+            _ = self.facts
         self._runners: OrderedDict[str, Runner] = OrderedDict()
         if self.quantized:
             models.check_pair(self.base, self.model(next(iter(self.variants))))
@@ -238,7 +242,7 @@ class Study:
         right = self.scores(self.references[method].label)["rank"] == 1
         return pd.DataFrame({"known": known, "robust": known & right, "failure": known & ~right})
 
-    def trace(self, *kinds: str, positions: str = "all") -> Trace:
+    def trace(self, *kinds: str, positions: Positions = "all") -> Trace:
         """Activations of the full-precision model on the known probes: recorded once, shared by all stages."""
         return Trace.record(self.runner(FULL), self.known, kinds, positions, self.run / "trace")
 
@@ -292,6 +296,7 @@ class Study:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+@cache
 def source_digest() -> str:
     """16 hex digits that stand for the package's modules, so that results of older code are not mistaken for new."""
     total = hashlib.sha256()
