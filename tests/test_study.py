@@ -268,7 +268,8 @@ def test_only_the_defaults_are_the_default_study(
     monkeypatch.setattr(Scheme, "check", lambda self, config: None)
     monkeypatch.setattr(Study, "facts", None)
     defaults = {"model": "atlas", "quantized": "", "method": "gptq", "bits": "4,3,2", "group_size": 128,
-                "facts": "atlas", "text": "", "n_facts": 1000, "device": "auto", "dtype": "float32", "seed": 0}  # fmt: skip
+                "facts": "atlas", "text": "", "n_facts": 1000, "device": "auto", "dtype": "float32",
+                "seed": 0}  # fmt: skip
     assert Study().is_default and Study(**defaults, run=tmp_path).is_default
     for change in ({"method": "awq"}, {"bits": 2}, {"group_size": 64}, {"n_facts": 999}, {"seed": 1},
                    {"model": tiny_llama}, {"dtype": "float16"}, {"calibration": "x.txt"}):  # fmt: skip
