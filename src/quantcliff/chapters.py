@@ -27,7 +27,7 @@ class Chapter:
 
     @cached_property
     def notebook(self) -> NotebookNode:
-        return jupytext.read(self.file)
+        return jupytext.read(self.file, fmt="md:myst")
 
     @property
     def runs(self) -> bool:

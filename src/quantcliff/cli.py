@@ -94,8 +94,8 @@ def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, o
 def facts(source: str, model: str) -> None:
     """Show what a fact SOURCE holds, and what of it cannot be asked and why.
 
-    SOURCE is "atlas", a ParaRel folder, or a .jsonl or .csv file with the fields relation, subject, object (or objects)
-    and template, a sentence with [X] for the subject that ends in [Y].
+    SOURCE is "atlas", a ParaRel folder, or a .jsonl or .csv file with the fields prompt (which stops before the
+    answer), subject (as it stands in the prompt), object or objects (the right answers), and perhaps relation.
     """
     from transformers import AutoTokenizer
 
@@ -186,11 +186,21 @@ def train(folder: Path, device: str) -> None:
 
 @atlas.command()
 @click.argument("model", default="atlas")
-def evaluate(model: str) -> None:
-    """Print what MODEL answers at full precision and at 8, 4, 3 and 2 bits by every method."""
-    from quantcliff.atlas.evaluate import evaluate as measure
+@click.option("--group-size", "sizes", type=int, multiple=True, default=[128], show_default=True)
+@click.option("--facts", "n_facts", default=2000, show_default=True, help="How many facts to ask.")
+def evaluate(model: str, sizes: tuple[int, ...], n_facts: int) -> None:
+    """Print what MODEL answers at full precision and what survives at 8, 4, 3 and 2 bits by every method.
 
-    click.echo(measure(model))
+    --group-size can be given several times; -1 is one group per row.
+    """
+    from quantcliff.atlas.evaluate import evaluate as measure
+    from quantcliff.atlas.evaluate import requirements
+    from quantcliff.models import config_of
+
+    full, variants = measure(model, group_sizes=sizes, n_facts=n_facts)
+    lines = requirements(full, variants, config_of(model).vocab_size)
+    for table in (full, variants, lines):
+        click.echo(table.to_string(index=False, float_format="{:.3f}".format, na_rep="") + "\n")
 
 
 def _parameters(
