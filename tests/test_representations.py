@@ -387,10 +387,11 @@ def test_measure_reads_the_same_activations_as_a_plain_run(study):
     table = rep.measure(study, ("last", "all"), (3,), n_blocks=5)
     assert (study.run / "representations.parquet").is_file()
     ids = study.known.input_ids
+    plain = {label: study.model(label).hf.model for label in study.labels}
     with torch.no_grad():
         streams = {
-            label: [study.model(label).hf.model(torch.tensor([row]), output_hidden_states=True) for row in ids]
-            for label in study.labels
+            label: [model(torch.tensor([row]), output_hidden_states=True) for row in ids]
+            for label, model in plain.items()
         }
     assert set(table.variant) == set(study.variants)
     for label in study.variants:
@@ -425,6 +426,7 @@ def test_charts_draw_what_the_table_says(study):
         charts.cka_map(table),
         charts.by_layer(shares, "share of the error", "Where the error lies", signal=signal),
         charts.by_layer(charts.select(table, "gain"), "gain", "What is left", limits=None),
+        charts.by_layer(shares[shares.bits == 2], "share of the error", "By method", by="method"),
         charts.by_k(deep[deep.positions == "last"], "similarity", "Directions and k"),
         charts.by_position(deep[deep.k == 2], "similarity", "Where one looks"),
     ]

@@ -232,10 +232,20 @@ def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " row
     return rows, prompt
 
 
-def measure(
-    study: Study, positions: Sequence[Positions] = ("last",), ks: Sequence[int] | None = None, n_blocks: int = 20
-) -> pd.DataFrame:
-    """Every measure of every variant against full precision, on the residual stream after each layer, known facts.
+def streams(study: Study, label: str) -> tuple[Float[np.ndarray, "n layers d"], Float[np.ndarray, "n layers d"]]:
+    """Residual streams after every layer of full precision and of a variant, every token of every known fact.
+
+    Memory-mapped; row i of one belongs to row i of the other.
+    """
+    other = Trace.record(study.runner(label), study.known, ["resid_post"], "all", study.run / "trace")
+    return study.trace("resid_post")["resid_post"], other["resid_post"]
+
+
+def compare(
+    study: Study, label: str, positions: Sequence[Positions] = ("last",), ks: Sequence[int] | None = None,
+    n_blocks: int = 20,
+) -> pd.DataFrame:  # fmt: skip
+    """Every measure of one variant against full precision, on the residual stream after each layer, known facts.
 
     Args:
         positions: which tokens to compare, see `rows_of`. "last" by default: the answer is read there, and one row per
@@ -244,29 +254,45 @@ def measure(
         n_blocks: random blocks of prompts for the jackknife; the time for intervals grows with it.
 
     Returns:
-        variant, method, bits, group_size, positions, measure, layer_fp, layer_q, centred, k (missing where a measure
-        has none), estimate, low, high, chance, chance_low, chance_high, n (rows compared). Also RUN/representations.
+        positions, measure, layer_fp, layer_q, centred, k (missing where a measure has none), estimate, low, high,
+        chance, chance_low, chance_high, n (rows compared).
 
     Raises:
         InputError: a k that is not between 1 and the width less one, or positions that no prompt has.
     """
+    ks = _check_ks(study, ks)
+    chosen = {where: rows_of(study.known, where) for where in positions}
+    full, other = streams(study, label)
+    tables = []
+    for where, (rows, prompt) in chosen.items():
+        parts = [rows[part] for part in blocks(prompt, n_blocks, study.seed)]
+        both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
+        tables.append(pd.concat(both, ignore_index=True).assign(positions=where))
+    return pd.concat(tables, ignore_index=True)
+
+
+def measure(
+    study: Study, positions: Sequence[Positions] = ("last",), ks: Sequence[int] | None = None, n_blocks: int = 20
+) -> pd.DataFrame:
+    """`compare` of every variant -> RUN/representations.parquet, with the columns variant, method, bits, group_size.
+
+    Raises:
+        InputError: as `compare`, before anything is computed.
+    """
+    ks = _check_ks(study, ks)
+    for where in positions:
+        rows_of(study.known, where)
+    return study.table(
+        "representations", lambda label: compare(study, label, positions, ks, n_blocks),
+        positions=tuple(positions), ks=ks, n_blocks=n_blocks,
+    )  # fmt: skip
+
+
+def _check_ks(study: Study, ks: Sequence[int] | None) -> tuple[int, ...]:
     width = study.base.hf.config.hidden_size
     ks = tuple(sorted(set(ks or (default_k(width),))))
     if not all(1 <= k < width for k in ks):
         raise InputError(
             f"k is {', '.join(map(str, ks))}; the activations are {width} wide, so choose 1 to {width - 1}"
         )
-    chosen = {where: rows_of(study.known, where) for where in positions}
-
-    def compute(label: str) -> pd.DataFrame:
-        full = study.trace("resid_post")["resid_post"]
-        folder = study.run / "trace"
-        other = Trace.record(study.runner(label), study.known, ["resid_post"], "all", folder)["resid_post"]
-        tables = []
-        for where, (rows, prompt) in chosen.items():
-            parts = [rows[part] for part in blocks(prompt, n_blocks, study.seed)]
-            both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
-            tables.append(pd.concat(both, ignore_index=True).assign(positions=where))
-        return pd.concat(tables, ignore_index=True)
-
-    return study.table("representations", compute, positions=tuple(positions), ks=ks, n_blocks=n_blocks)
+    return ks

@@ -1,9 +1,11 @@
 """Charts of the representations table."""
 
+from typing import Literal
+
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts import FULL, bits_color, finish, intervals, lines, reference
+from quantcliff.charts import FULL, bits_color, finish, intervals, lines, method_color, reference
 
 PLACES = {"last": "last token", "subject_last": "end of subject", "all": "all tokens"}
 NUMBERS = ["estimate", "low", "high", "chance"]
@@ -73,25 +75,30 @@ def by_layer(
     *,
     signal: pd.DataFrame | None = None,
     limits: tuple[float, float] | None = (0, 1),
+    by: Literal["bits", "method"] = "bits",
 ) -> alt.LayerChart:
-    """One measure by layer, a line with a 95% band per bit width, its chance level dashed where it is one number.
+    """One measure by layer, a line with a 95% band per bit width or method, its chance level dashed if it is one number.
 
     Args:
         rows: from `select`, of one k.
         name: the measure in words, for the axis.
+        limits: of the axis; None for from zero to the largest.
         signal: rows of `signal_share`, drawn grey: what an error that repeats the signal would score.
     """
     x = alt.X("layer_fp:O", title="layer")
-    scale = alt.Scale(domain=limits, clamp=True) if limits else alt.Scale(zero=False)
+    scale = alt.Scale(domain=limits, clamp=True) if limits else alt.Scale(zero=True)
     y = alt.Y("estimate:Q", title=name, scale=scale)
-    layers: list[alt.Chart | alt.LayerChart] = [lines(rows, x, y, bits_color(rows), tooltip=TIPS)]
+    color = bits_color(rows) if by == "bits" else method_color(rows)
+    layers: list[alt.Chart | alt.LayerChart] = [lines(rows, x, y, color, tooltip=["method", *TIPS])]
     chance = rows["chance"].dropna().unique()
     if len(chance) == 1:
         layers.append(reference(float(chance[0]), "chance"))
-    words = f"One line with a 95% band per bit width; {name} by layer."
-    for bits, group in sorted(rows.groupby("bits"), reverse=True):
+    words = f"One line with a 95% band per {'bit width' if by == 'bits' else 'method'}; {name} by layer."
+    for which, group in sorted(rows.groupby(by), reverse=True):
         first, last = group.sort_values("layer_fp")["estimate"].iloc[[0, -1]]
-        words += f" {bits} bits: {first:.2f} after the first layer, {last:.2f} after the last."
+        words += (
+            f" {which}{' bits' if by == 'bits' else ''}: {first:.2f} after the first layer, {last:.2f} after the last."
+        )
     if len(chance) == 1:
         words += f" Chance is {chance[0]:.2f}, dashed."
     if signal is not None:
