@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import TEXT
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
 from quantcliff import quantize as q
 from quantcliff.atlas.text import load_facts, prompt
@@ -105,8 +104,6 @@ def test_error_grows_as_bits_fall(tiny_llama: Path, tmp_path: Path, method: str)
 
 def test_gptq_fits_its_calibration_text_better_than_rounding(tiny_llama: Path, tmp_path: Path) -> None:
     """First layer's down-projection apart, the error of a layer's output on calibration text is what GPTQ lowers."""
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     full = weights(tiny_llama)
     embedded = torch.cat([full["model.embed_tokens.weight"][tokenizer(text).input_ids] for text in TEXT])
@@ -154,7 +151,7 @@ def test_a_finished_checkpoint_is_reused(tiny_llama: Path, tmp_path: Path, monke
     def fail(*_: object) -> None:
         raise AssertionError("quantized again")
 
-    monkeypatch.setattr(q, "_oneshot", fail)
+    monkeypatch.setattr(q, "_compress", fail)
     assert quantize(tiny_llama, scheme, TEXT, tmp_path) == first
     for other in (Scheme("gptq", 4, 16, damping=0.1), Scheme("gptq", 4, 16, symmetric=True)):
         with pytest.raises(AssertionError, match="again"):
@@ -169,7 +166,7 @@ def test_a_killed_run_leaves_nothing(tiny_llama: Path, tmp_path: Path, monkeypat
         (out / "config.json").write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(q, "_oneshot", die)
+    monkeypatch.setattr(q, "_compress", die)
     with pytest.raises(KeyboardInterrupt):
         quantize(tiny_llama, Scheme("rtn", 4, 16), (), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -258,13 +255,14 @@ def test_calibration_from_a_file(tmp_path: Path) -> None:
         calibration_text(str(tmp_path / "missing.txt"))
 
 
-def test_batches_hold_no_padding() -> None:
-    def tokenizer(text: str) -> SimpleNamespace:
-        return SimpleNamespace(input_ids=[1] * len(text))
-
-    made = q._batches(tokenizer, ["a" * n for n in (9, 3, 4, 0, 50)], longest=20, rows=2)
-    assert [tuple(batch["input_ids"].shape) for batch in made] == [(2, 3), (2, 9)]
-    assert all(bool(batch["input_ids"].all()) for batch in made)
+def test_batches_hold_no_padding(tiny_llama: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    documents = ["Rome", "", "Rome is the capital of Italy.", "Nobody knows", "Rome is the capital of Italy. " * 50]
+    lengths = sorted(len(tokenizer(text).input_ids) for text in documents)
+    made = q.token_batches(tokenizer, documents, longest=20, rows=2)
+    assert [tuple(batch.shape) for batch in made] == [(2, lengths[0]), (2, lengths[2]), (1, 20)]
+    first = made[2][0].tolist()
+    assert first == tokenizer(documents[-1]).input_ids[:20]
 
 
 def test_the_checkpoint_is_ordinary(tiny_llama: Path, tmp_path: Path) -> None:
