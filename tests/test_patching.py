@@ -13,7 +13,7 @@ from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.interventions import SETTERS, Patch, generic_patch, own_stream, plan, sweep
 from quantcliff.models import Model
-from quantcliff.patching import measure_variant, recovery, stratified, summarise
+from quantcliff.patching import interaction, measure_variant, recovery, stratified, summarise
 from quantcliff.positions import POSITIONS, aligned, inside, other_facts, spans
 from quantcliff.study import FULL, Study
 from quantcliff.trace import Runner, Trace, batches, score, site
@@ -102,6 +102,20 @@ def test_recovery_is_the_ratio_of_means_inside_its_interval_and_the_same_for_swa
     assert low <= high
     back = recovery(patched[None], donor, recipient, resamples=200)[0]
     np.testing.assert_allclose(back, [1 - estimate, 1 - high, 1 - low], atol=1e-6)
+
+
+@given(probabilities, st.floats(0, 1), st.floats(0, 1))
+def test_interaction_is_0_for_damage_that_adds_up_and_1_where_either_part_does_it_all(full, below, above):
+    full = full + 1
+    quantized = full - 1
+    for (forward, reverse), expected in {
+        (tuple(full - above), tuple(full - (1 - above))): 0,
+        (tuple(quantized), tuple(quantized)): 1,
+        (tuple(full), tuple(full)): -1,
+        (tuple(full - above), tuple(full - below)): above + below - 1,
+    }.items():
+        found = interaction(np.array([forward]), np.array([reverse]), quantized, full)
+        np.testing.assert_allclose(found, [[expected] * 3], atol=1e-6)
 
 
 def test_recovery_is_undefined_where_there_is_nothing_to_recover():
@@ -217,6 +231,17 @@ def test_the_whole_last_stream_gives_exactly_the_donors_answer_in_both_direction
             assert found["rank"].tolist() == expected["rank"].tolist()
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_reverse_patch_of_all_tokens_equals_quantizing_the_layers_below(tiny_llama, tmp_path, depth):
+    below = tuple(f"layers.{layer}." for layer in range(depth))
+    domino = models.splice(models.load(tiny_llama), damaged(tiny_llama), lambda name: any(b in name for b in below))
+    there = Trace.record(Runner(damaged(tiny_llama)), PROMPTS, ["resid_post"], "all", tmp_path)
+    patch = Patch("resid_post", "all", "same", 1, depth - 1)
+    found = sweep(Runner(models.load(tiny_llama)), there, PROMPTS, ROWS, PARTNER, [patch]).set_index("prompt")
+    expected = score(Runner(domino), PROMPTS)
+    np.testing.assert_allclose(found.sort_index()["probability"], expected["probability"], rtol=1e-4)
+
+
 def test_a_model_patched_with_itself_does_not_change(pair):
     _, quantized, _, noisy = pair
     found = sweep(quantized, noisy, PROMPTS, ROWS, PARTNER, plan(3) + plan(3, window=2))
@@ -327,6 +352,12 @@ def test_measure_writes_one_tidy_table(study):
     sizes = one.groupby(["direction", "kind", "donor", "window"]).size()
     assert sizes["forward", "resid_post"].to_dict() == {("other", 1): 12, ("same", 1): 12}
     assert sizes["forward", "mlp_out"].to_dict() == {("same", 1): 12, ("same", 2): 4}
+    both = found[found["direction"] == "both"]
+    assert (both["measure"] == "interaction").all()
+    assert both.groupby("group")["layer"].apply(list).to_dict() == {"failure": [0, 1, 2], "robust": [0, 1, 2]}
+    ends = one[(one["positions"] == "all") & (one["kind"] == "resid_post") & (one["donor"] == "same")]
+    forward, reverse = (ends[ends["direction"] == name]["estimate"].to_numpy() for name in ("forward", "reverse"))
+    np.testing.assert_allclose(both[both["group"] == "failure"]["estimate"], reverse - forward, atol=1e-9)
     assert sizes["reverse"].to_dict() == {("none", "none", 0): 1, ("resid_post", "same", 1): 12}
     last = one[(one["layer"] == 2) & one["positions"].isin(["all", "last"]) & (one["kind"] == "resid_post")]
     np.testing.assert_allclose(last.loc[last["donor"] == "same", "estimate"], 1, rtol=1e-4)

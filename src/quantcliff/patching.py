@@ -31,6 +31,8 @@ from quantcliff.trace import Trace
 NO_PATCH = Patch("none", "none", "none", window=0, layer=-1)
 """Stands for the recipient left alone."""
 
+COLUMNS = ["group", *(field.name for field in fields(Patch)), "measure", "estimate", "low", "high", "n"]
+
 WIDE = ("last_subject", "all")
 """Where windows of layers are patched."""
 
@@ -61,6 +63,28 @@ def recovery(
         return np.full((len(patched), 3), np.nan)
     draws = np.quantile((gain @ weights.T) / (weights @ gap), [0.025, 0.975], axis=1)
     return np.stack([gain.mean(axis=1) / gap.mean(), *draws], axis=1)
+
+
+def interaction(
+    forward: Float[np.ndarray, "patch prompt"],
+    reverse: Float[np.ndarray, "patch prompt"],
+    quantized: Float[np.ndarray, " prompt"],
+    full: Float[np.ndarray, " prompt"],
+    *, seed: int = 0,
+) -> Float[np.ndarray, "patch 3"]:  # fmt: skip
+    """Does the damage of the layers up to a patch and of those behind it add up? Estimate, low, high per patch.
+
+    With the whole stream patched after a layer, both models are cut there: forward is clean below and quantized above,
+    reverse is quantized below and clean above. With both uncut models that makes a 2 x 2 experiment, whose interaction,
+    in units of the whole loss, is
+
+        (p_FP - p_forward - p_reverse + p_Q) / (p_FP - p_Q) = recovery reversed - recovery forward
+
+    0: either part does its share of the damage, whatever the other does. Above 0, up to 1: either part alone does most
+    of it, and making one clean helps little. Below 0: only both together do it. *Chosen* (the paper has no such
+    measure); the four probabilities of a prompt are drawn together, as in `recovery`.
+    """
+    return recovery(full + 2 * quantized - reverse - forward, quantized, full, seed=seed)
 
 
 def summarise(
@@ -97,8 +121,30 @@ def summarise(
                     "rank": (np.median(ranks), middle.low, middle.high, len(goal)),
                 }
                 rows += [(name, *patch, measure, *numbers) for measure, numbers in found.items()]
-    columns = ["group", *(field.name for field in fields(Patch)), "measure", "estimate", "low", "high", "n"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def cut_in_two(
+    forward: pd.DataFrame, reverse: pd.DataFrame, quantized: pd.DataFrame, full: pd.DataFrame,
+    groups: dict[str, np.ndarray], seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """`interaction` of every layer at which the whole stream was patched both ways, with the columns of `summarise`."""
+    rows, cut = [], {"kind": "resid_post", "positions": "all", "donor": "same", "window": 1}
+    for name, members in groups.items():
+        both = []
+        for results in (forward, reverse):
+            mine = results[results["prompt"].isin(members) & (results[list(cut)] == pd.Series(cut)).all(axis=1)]
+            both.append(mine.pivot(index="layer", columns="prompt", values="probability"))
+        layers, prompts = both[0].index, both[0].columns
+        if both[0].empty:
+            continue
+        own, other = (scores.loc[prompts, "probability"].to_numpy(float) for scores in (quantized, full))
+        found = interaction(both[0].to_numpy(float), both[1].to_numpy(float), own, other, seed=seed)
+        rows += [
+            (name, *cut.values(), layer, "interaction", *f, len(prompts))
+            for layer, f in zip(layers, found, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def stratified(failure: Bool[np.ndarray, " prompt"], n: int, seed: int) -> Int[np.ndarray, " chosen"]:
@@ -109,7 +155,7 @@ def stratified(failure: Bool[np.ndarray, " prompt"], n: int, seed: int) -> Int[n
     return np.sort(np.concatenate([lost[:n_lost], kept[: n - n_lost]]))
 
 
-def measure(study: Study, *, n_prompts: int = 200, window: int = 3) -> pd.DataFrame:
+def measure(study: Study, *, n_prompts: int = 150, window: int = 3) -> pd.DataFrame:
     """`measure_variant` of every variant of a study, kept as `RUN/patching.parquet`."""
 
     def compute(label: str) -> pd.DataFrame:
@@ -122,7 +168,7 @@ def measure_variant(
     study: Study,
     label: str,
     *,
-    n_prompts: int = 200,
+    n_prompts: int = 150,
     window: int = 3,
     kinds: Collection[str] = tuple(SETTERS),
     positions: Collection[str] = POSITIONS,
@@ -131,15 +177,15 @@ def measure_variant(
 
     Forward: every kind at every position and layer; `attn_out` and `mlp_out` also in windows of layers, at `WIDE`
     positions; the control for `resid_post`. Reverse: `resid_post`. Kinds of position that no prompt has (the subject,
-    in a text probe) have no rows.
+    in a text probe) have no rows. From both together, the `interaction` of the layers below and above each patch.
 
     Args:
         n_prompts: known facts to patch, half of them failures of the reference variant where there are so many.
         window: layers patched together, cut to the model's number of layers.
 
     Returns:
-        The rows of `summarise` for the groups "robust" and "failure", with a column `direction` ("forward",
-        "reverse"). Rows of kind "none" are the recipient without a patch.
+        The rows of `summarise` and `cut_in_two` for the groups "robust" and "failure", with a column `direction`
+        ("forward", "reverse", and "both" for the interaction). Rows of kind "none" are the recipient without a patch.
     """
     known, groups = study.known, study.groups_of(study.variant(label).method)
     failure = groups.loc[groups["known"], "failure"].to_numpy()
@@ -152,20 +198,21 @@ def measure_variant(
     n_layers = study.runner(FULL).n_layers
     stream = [kind for kind in kinds if kind == "resid_post"]
     parts, wide = [kind for kind in kinds if kind not in stream], [where for where in positions if where in WIDE]
-    back = plan(n_layers, stream, positions)
+    reverse = plan(n_layers, stream, positions)
     forward = plan(n_layers, kinds, positions) + plan(n_layers, stream, positions, donors=["other"])
     forward += plan(n_layers, parts, wide, window=min(window, n_layers))
 
-    def patched(recipient: str, donor: str, trace: Trace, patches: list[Patch]) -> pd.DataFrame:
+    def patched(recipient: str, trace: Trace, patches: list[Patch]) -> pd.DataFrame:
         none = scores[recipient].loc[rows, ["rank", "probability"]].assign(prompt=rows, **vars(NO_PATCH))
         results = sweep(study.runner(recipient), trace, known, rows, partner, sorted(set(patches)))
-        both = pd.concat([none, results], ignore_index=True)
-        return summarise(both, scores[recipient], scores[donor], members, study.seed)
+        return pd.concat([none, results], ignore_index=True)
 
     with TemporaryDirectory() as folder:
         there = Trace.record(study.runner(label), known, stream, "all", Path(folder))
-        directions = {
-            "forward": patched(label, FULL, study.trace(*kinds), forward),
-            "reverse": patched(FULL, label, there, back),
-        }
-    return pd.concat([table.assign(direction=name) for name, table in directions.items()], ignore_index=True)
+        onto, back = patched(label, study.trace(*kinds), forward), patched(FULL, there, reverse)
+    tables = {
+        "forward": summarise(onto, scores[label], scores[FULL], members, study.seed),
+        "reverse": summarise(back, scores[FULL], scores[label], members, study.seed),
+        "both": cut_in_two(onto, back, scores[label], scores[FULL], members, study.seed),
+    }
+    return pd.concat([table.assign(direction=name) for name, table in tables.items()], ignore_index=True)
