@@ -47,7 +47,7 @@ def theme() -> alt.theme.ThemeConfig:
                 "titlePadding": 8,
             },
             "axisX": {"grid": False, "labelAngle": 0},
-            "legend": {**text, "orient": "top", "columns": 4, "symbolStrokeWidth": 2, "symbolOpacity": 1},
+            "legend": {**text, "orient": "top", "columns": 3, "symbolStrokeWidth": 2, "symbolOpacity": 1},
             "header": text,
             "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 13, "fontWeight": 600},
             "text": {"color": ink},
