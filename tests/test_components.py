@@ -17,6 +17,7 @@ from scipy.stats import entropy
 
 from quantcliff import components as c
 from quantcliff import models, tables
+from quantcliff.charts import components as charts
 from quantcliff.facts import Probes
 from quantcliff.models import Model
 from quantcliff.study import Study
@@ -369,3 +370,46 @@ def test_measure_of_a_study(tiny_llama, tmp_path):
         for measure in ("attn_cosine", "ffn_cosine", "jaccard"):
             assert by_measure["rtn-8bit-g32"][measure] > by_measure["rtn-2bit-g32"][measure]
     assert table.loc[table["measure"] == "jaccard", "chance"].unique().tolist() == [c.chance_overlap(64, 0.1)]
+
+
+def component_table() -> pd.DataFrame:
+    """A table as `measure` gives it: 2 layers, 2 heads, two bit widths and full precision, made-up values."""
+    rows = []
+    for variant, bits, scale in (("full", 32, 0.0), ("rtn-4bit-g32", 4, 0.1), ("rtn-2bit-g32", 2, 0.4)):
+        for measure, component in c.COMPONENT.items():
+            perfect = c.PERFECT.get(measure, 0.5)
+            sign = -1 if perfect == 1 else 1
+            for condition, share in (("in_situ", 1.0), ("clean", 0.25)):
+                for layer in range(2):
+                    for head in [0, 1, pd.NA] if measure in ("jsd", "entropy") else [pd.NA]:
+                        value = perfect + sign * scale * share * (1 + layer)
+                        own = (variant, "full" if bits == 32 else "rtn", bits, component, measure, condition, "last")
+                        rows.append((*own, layer, head, value, value - 0.01, value + 0.01, 9, 0.3, 0.0))
+    columns = ["variant", "method", "bits", "component", "measure", "condition", "position", "layer", "head",
+               "estimate", "low", "high", "n", "shuffled", "chance"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).astype({"head": "Int64"})
+
+
+def test_summary_divides_own_from_inherited_damage():
+    found = c.summary(component_table()).set_index(["bits", "measure"])
+    assert set(found.index.get_level_values("measure")) == set(c.PERFECT)
+    np.testing.assert_allclose(found["own"], 0.25)
+    assert found.loc[(2, "sign_flips"), "in_situ"] == pytest.approx(0.6)
+    assert found.loc[(2, "ffn_cosine"), "clean"] == pytest.approx(1 - 0.15)
+    np.testing.assert_allclose(found["shuffled"], 0.3)
+
+
+@pytest.mark.parametrize("measure", c.COMPONENT)
+def test_chart_by_layer_says_what_it_shows(measure):
+    spec = charts.layers(component_table(), measure, threshold=0.3).to_dict()
+    assert charts.AXES[measure] in spec["description"]
+    assert "2 bits in situ" in spec["description"]
+    assert spec["width"] == "container"
+
+
+def test_chart_of_heads_leaves_out_their_mean():
+    spec = charts.heads(component_table()).to_dict()
+    (data,) = spec["datasets"].values()
+    assert len(data) == 2 * 2 * 2 * 2
+    assert {row["head"] for row in data} == {0, 1}
+    assert "head 0 of layer 1 at 2 bits in situ" in spec["description"]

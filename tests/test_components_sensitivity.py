@@ -11,9 +11,10 @@ import torch
 
 from quantcliff import components_sensitivity as sensitivity
 from quantcliff import models, tables
+from quantcliff.charts import components as charts
 from quantcliff.facts import Probes
 from quantcliff.models import Model
-from quantcliff.quantize import linears
+from quantcliff.scheme import linears
 from quantcliff.study import Study
 from quantcliff.trace import Runner, score
 
@@ -110,3 +111,17 @@ def test_measure_of_a_study_in_the_units_of_the_base(tiny_llama, tmp_path, probe
     assert set(table["part"]) == {"all", "module", "layer"}
     assert set(table["n"]) == {8}
     assert table["loss"].abs().max() < 0.02
+
+
+@pytest.mark.parametrize("part", ["module", "layer"])
+def test_chart_shows_the_loss_as_it_is_and_per_weight(tiny_llama, probes, part):
+    base = models.load(tiny_llama)
+    table = sensitivity.cost(base, damaged(base, "layers.1.mlp.down_proj"), probes)
+    rows = table.assign(variant="rtn-2bit", method="rtn", bits=2)
+    spec = charts.parts(rows, part).to_dict()
+    (data,) = spec["datasets"].values()
+    worst = max(data, key=lambda row: row["loss"] if row["counted"] == "as it is" else 0)
+    assert worst["name"] == {"module": "down_proj", "layer": "1"}[part]
+    assert {row["counted"] for row in data} == {"as it is", "per weight"}
+    assert len(data) == 2 * {"module": 7, "layer": 3}[part]
+    assert worst["name"] in spec["description"]

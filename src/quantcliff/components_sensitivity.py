@@ -11,7 +11,7 @@ from quantcliff import stats
 from quantcliff.components import sample
 from quantcliff.facts import Probes
 from quantcliff.models import Model, splice
-from quantcliff.quantize import LAYER, layer_of, linears
+from quantcliff.scheme import LAYER, layer_of, linears
 from quantcliff.smoothing import unsmoothed
 from quantcliff.study import Study
 from quantcliff.trace import Runner, score
