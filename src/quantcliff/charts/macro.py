@@ -109,8 +109,8 @@ def median_rank(table: pd.DataFrame, method: str | None = None) -> alt.LayerChar
     return finish(
         intervals(rows, bits_axis(rows), y, color, offset="part", tooltip=tips),
         f"Median rank of the answer, {method}",
-        f"Median rank on a logarithmic axis with 95% intervals, by bits, for robust facts (the 4-bit model answers "
-        f"them) and failure facts (it does not). The highest is {rows['estimate'].max():,.0f}.",
+        f"Median rank on a logarithmic axis with 95% intervals, by bits, for robust facts (the 4-bit model, or "
+        f"the reader's own, answers them) and failure facts (it does not). The highest is {rows['estimate'].max():,.0f}.",
     )
 
 
