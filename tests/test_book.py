@@ -107,7 +107,7 @@ def test_input_refused_by_a_chapter_is_one_sentence(root, unrendered):
     one = root / "book" / "one.md"
     refusal = "from quantcliff.errors import InputError\nraise InputError('no such bits')"
     one.write_text(one.read_text().replace('print("bits are", bits)', refusal))
-    with pytest.raises(InputError, match="^chapter one: no such bits$"):
+    with pytest.raises(InputError, match=r"^chapter one: no such bits$"):
         build()
 
 
@@ -136,7 +136,7 @@ def test_warning_fails_the_rendering_and_leaves_the_last_site(root):
     two.write_text(two.read_text() + "\nSee [this](nowhere.md).\n")
     (root / "out" / "html").mkdir(parents=True)
     (root / "out" / "html" / "index.html").write_text("the last site")
-    with pytest.raises(BuildError, match="(?s)two.*nowhere.*without warnings"):
+    with pytest.raises(BuildError, match=r"(?s)two.*nowhere.*without warnings"):
         build()
     assert (root / "out/html/index.html").read_text() == "the last site"
 

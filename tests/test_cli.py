@@ -1,8 +1,12 @@
 """The command line: quick help, one sentence and exit code 2 for bad input, parameters of the right type."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -142,7 +146,99 @@ def test_parameter_file(tmp_path):
     file = tmp_path / "p.yml"
     file.write_text("bits: [8, 4]\nmodel: ../m\n")
     assert read_parameter_file(file) == {"bits": [8, 4], "model": "../m"}
-    for text, message in {"bits: [8\nmodel: x": r"not valid YAML \(line 2\)", "- a": "one 'name: value' per line"}.items():
+    bad = {"bits: [8\nmodel: x": r"not valid YAML \(line 2\)", "- a": "one 'name: value' per line"}
+    for text, message in bad.items():
         file.write_text(text)
         with pytest.raises(InputError, match=message):
             read_parameter_file(file)
+
+
+FACTS = """\
+{"prompt": "The capital of France is", "subject": "France", "object": "Paris", "relation": "capital"}
+{"prompt": "The capital of Italy is", "subject": "Italy", "object": "Rome", "relation": "capital"}
+{"prompt": "Rome lies in", "subject": "Rome", "object": "Rome", "relation": "place"}
+"""
+
+
+def test_facts_are_counted_with_what_was_dropped(tiny_llama, tmp_path):
+    file = tmp_path / "facts.jsonl"
+    file.write_text(FACTS)
+    result = CliRunner().invoke(cli.app, ["facts", str(file), "--model", str(tiny_llama)])
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.output.splitlines()]
+    assert lines[0] == f"2 facts of {file} can be asked of {tiny_llama}, 1 cannot".split()
+    assert ["capital", "2", *["The", "capital", "of", "France", "is"]] in lines
+    assert lines[-1] == [*["trivial:", "the", "object", "stands", "in", "the", "prompt", "1", "Rome"]]
+
+
+def test_broken_fact_line_is_named(tiny_llama, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "facts.jsonl"
+    file.write_text(FACTS + '{"prompt": "Cats eat", "subject": "Cats"}\n')
+    code, said = call(monkeypatch, capsys, "facts", str(file), "--model", str(tiny_llama))
+    assert code == 2
+    assert "line 4" in said
+    assert "'object' is missing" in said
+
+
+def test_quantize_writes_a_checkpoint_once(tiny_llama, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "quantized"
+    arguments = ["quantize", str(tiny_llama), str(out), "--method", "rtn", "--bits", "3", "--group-size", "32"]
+    assert call(monkeypatch, capsys, *arguments)[0] == 0
+    weights = json.loads((out / "config.json").read_text())["quantization_config"]["config_groups"].popitem()[1][
+        "weights"
+    ]
+    assert (weights["num_bits"], weights["group_size"], weights["symmetric"]) == (3, 32, False)
+    code, said = call(monkeypatch, capsys, *arguments)
+    assert (code, "exists already" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--bits", "9", "choose 2 to 8"),
+        ("--group-size", "24", "group size 24 does not divide"),
+        ("--method", "magic", "choose one of gptq, awq, rtn"),
+        ("--calibration", "nope.txt", "there is no calibration text 'nope.txt'"),
+    ],
+)
+def test_scheme_that_does_not_fit(tiny_llama, tmp_path, monkeypatch, capsys, option, value, message):
+    arguments = ["quantize", str(tiny_llama), str(tmp_path / "out"), "--group-size", "32", option, value]
+    code, said = call(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_diagnose_prints_what_the_verdict_says(monkeypatch):
+    asked = {}
+
+    def diagnose(base, quantized, **options):
+        asked.update(options, pair=(base, quantized))
+        return "intact"
+
+    monkeypatch.setitem(sys.modules, "quantcliff.verdict", SimpleNamespace(diagnose=diagnose))
+    result = CliRunner().invoke(cli.app, ["diagnose", "base", "x/small", "--text", "t.txt"])
+    assert result.output == "intact\n"
+    assert asked == {"pair": ("base", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small")}
+
+
+def test_collect_reads_a_pararel_folder(tmp_path):
+    triples = tmp_path / "data" / "trex_lms_vocab"
+    triples.mkdir(parents=True)
+    rows = [{"sub_label": "Peru", "obj_label": "Lima"}, {"sub_label": "Chad", "obj_label": "Chad"}]
+    (triples / "P36.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = CliRunner().invoke(cli.app, ["atlas", "collect", str(tmp_path), str(tmp_path / "facts.csv")])
+    assert result.output.startswith("1 facts written")
+    assert (tmp_path / "facts.csv").read_text() == "relation,subject,object\nP36,Peru,Lima\n"
+
+
+def test_evaluate_shows_both_tables_and_the_requirements(tiny_llama, monkeypatch):
+    full = pd.DataFrame({"band": ["all", "0"], "accuracy": [0.96, 0.9], "n": [100, 50]})
+    variants = pd.DataFrame(
+        {"method": ["gptq"], "bits": [8], "group_size": [128], "kept": [0.99], "failures": [1], "in_top5": [1.0]}
+    )
+    monkeypatch.setattr("quantcliff.atlas.evaluate.evaluate", lambda model, **options: (full, variants))
+    result = CliRunner().invoke(cli.app, ["atlas", "evaluate", str(tiny_llama), "--group-size", "-1"])
+    assert result.exit_code == 0
+    for part in ("0.960", "gptq", "full precision answers 95%", "keep 99.5%", "False"):
+        assert part in result.output

@@ -44,9 +44,8 @@ import pandas as pd
 from quantcliff import charts
 from quantcliff.book_text import say, say_table
 
-table = pd.DataFrame(
-    {"bits": [b for b in (8, 4, 3, 2) for _ in range(8)], "layer": [*range(8)] * 4, "share": [i / 40 for i in range(32)]}
-)
+bits = [b for b in (8, 4, 3, 2) for _ in range(8)]
+table = pd.DataFrame({"bits": bits, "layer": [*range(8)] * 4, "share": [i / 40 for i in range(32)]})
 table["low"], table["high"] = table["share"] - 0.05, table["share"] + 0.05
 lines = charts.lines(table, alt.X("layer:O"), alt.Y("share:Q"), charts.bits_color(table), tooltip=["bits", "share"])
 title = "A title that is long enough to need two lines on any telephone"
