@@ -85,7 +85,9 @@ def test_a_quantized_model_with_tied_embeddings(tiny_gemma: Path, tmp_path: Path
 
 def test_dtype_is_honoured(tiny_llama: Path, quantized: Path) -> None:
     for folder in (tiny_llama, quantized):
-        assert {p.dtype for p in models.load(folder, dtype="bfloat16").hf.parameters()} == {torch.bfloat16}
+        model = models.load(folder, dtype="bfloat16")
+        assert {p.dtype for p in model.hf.parameters()} == {torch.bfloat16}
+        assert model.digest != models.load(folder).digest, "recorded activations of one are not those of the other"
 
 
 def test_digest_follows_weights_and_configuration(copied: Path) -> None:
@@ -220,14 +222,8 @@ def test_quantizations_that_cannot_be_read(copied: Path, monkeypatch: pytest.Mon
         models.load(copied)
 
 
-def test_layers_that_hand_over_no_weights(tiny_llama: Path) -> None:
+def test_a_layer_that_hands_over_no_weights(tiny_llama: Path) -> None:
     model = models.load(tiny_llama).hf
-    model.model.layers[0].input_layernorm.weight = None
-    with pytest.raises((InputError, TypeError)):
-        dequantize.plain(model, models.config_of(tiny_llama), torch.float32, "it")
-    model = models.load(tiny_llama).hf
-    model.model.layers[2].mlp.down_proj = torch.nn.Linear(64, 32, bias=False).half().float()
-    model.model.layers[2].mlp.down_proj.weight = torch.nn.Parameter(torch.zeros(32, 64))
     model.lm_head = torch.nn.Linear(32, 100, bias=False)
     with pytest.raises(InputError, match=r"it gives no dequantized weights for lm_head\.weight"):
         dequantize.plain(model, models.config_of(tiny_llama), torch.float32, "it")

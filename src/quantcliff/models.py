@@ -37,7 +37,7 @@ PROBE_TEXT = "Rome, the river Thames & 1984: Ça va? Über 東京 \u0645\u0631\u
 class Model:
     """A causal language model in evaluation mode, with eager attention and no gradients.
 
-    `digest` names the content: equal weights and configuration, equal digest.
+    `digest` names the content: equal weights, configuration and dtype, equal digest.
     """
 
     hf: PreTrainedModel
@@ -178,7 +178,8 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", nam
         hf = _from_pretrained(folder, config, kind)
     _check_finite(folder, hf)
     hf = hf.eval().requires_grad_(False).to(device)
-    return Model(hf, tokenizer, name or ("atlas" if str(source) == "atlas" else folder.name), digest_of(folder))
+    digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
+    return Model(hf, tokenizer, name or ("atlas" if str(source) == "atlas" else folder.name), digest)
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
