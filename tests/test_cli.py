@@ -31,6 +31,7 @@ bits = "4,3,2"  # which widths
 n_facts = 1000
 share = 0.5
 fast = False
+sizes = [128, 64]
 ```
 
 ```{code-cell} ipython3
@@ -77,9 +78,9 @@ def test_every_command_explains_itself(path):
     ("arguments", "message"),
     [
         (["run", "two"], "there is no chapter 'two'; the chapters are intro, one"),
-        (["run", "one", "-p", "bit", "2"], "'bit'; the parameters are model, bits, n_facts, share, fast"),
+        (["run", "one", "-p", "bit", "2"], "'bit'; the parameters are model, bits, n_facts, share, fast, sizes"),
         (["run", "intro", "-p", "bits", "2"], "'bits'; the parameters are none"),
-        (["build", "-p", "bit", "2"], "'bit'; the parameters are model, bits, n_facts, share, fast"),
+        (["build", "-p", "bit", "2"], "'bit'; the parameters are model, bits, n_facts, share, fast, sizes"),
         (["build", "-p", "n_facts", "many"], "n_facts is 'many', but it must be a whole number"),
         (["build", "--params", "nope.yml"], "there is no parameter file nope.yml"),
         (["quantize", "nope", "out"], "nope"),
@@ -133,11 +134,21 @@ def test_build_puts_another_model_into_its_own_site_and_run_folder(book, monkeyp
 
 def test_parameters_take_the_type_of_their_default(book):
     chapter = Chapter(book / "book" / "one.md")
-    assert chapter.defaults == {"model": "atlas", "bits": "4,3,2", "n_facts": 1000, "share": 0.5, "fast": False}
+    assert chapter.defaults == {
+        "model": "atlas",
+        "bits": "4,3,2",
+        "n_facts": 1000,
+        "share": 0.5,
+        "fast": False,
+        "sizes": [128, 64],
+    }
     given = {"bits": "2", "n_facts": "50", "share": "1", "fast": "True"}
     assert check_parameters(given, [chapter]) == {"bits": "2", "n_facts": 50, "share": 1.0, "fast": True}
+    assert (
+        check_parameters({"sizes": "32"}, [chapter]) == check_parameters({"sizes": [32]}, [chapter]) == {"sizes": [32]}
+    )
     assert check_parameters({"bits": [8, 4], "n_facts": 5}, [chapter]) == {"bits": "8,4", "n_facts": 5}
-    for name, value in {"n_facts": 2.5, "share": "half", "fast": "perhaps"}.items():
+    for name, value in {"n_facts": 2.5, "share": "half", "fast": "perhaps", "sizes": "x"}.items():
         with pytest.raises(InputError, match=f"{name} is {value!r}"):
             check_parameters({name: value}, [chapter])
 

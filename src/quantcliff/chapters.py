@@ -102,6 +102,9 @@ def check_parameters(given: Mapping[str, Any], chapters: Iterable[Chapter]) -> d
 def _like(default: Any, name: str, value: Any) -> Any:
     if isinstance(default, str):
         return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(default, list):
+        parts = value if isinstance(value, list | tuple) else str(value).split(",")
+        return [_like(default[0], name, part) for part in parts]
     kind = type(default)
     names = {bool: "true or false", int: "a whole number", float: "a number"}
     try:
