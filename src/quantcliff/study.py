@@ -17,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from quantcliff import facts as fact_sources
-from quantcliff import models, quantize, tables
+from quantcliff import models, quantize, recall, tables
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.models import Model
@@ -107,10 +107,7 @@ class Study:
         self.calibration = str(calibration)
         if models.quantization_of(self.folder):
             raise InputError(f"{model} is quantized already; give the full-precision model as base")
-        if self.text and not Path(self.text).is_file():
-            raise InputError(f"there is no text file {self.text}; give one, or leave text empty")
-        if not self.text:
-            _ = self.facts
+        _ = recall.documents(self.text) if self.text else self.facts
         self._runners: OrderedDict[str, Runner] = OrderedDict()
         if self.quantized:
             models.check_pair(self.base, self.model(next(iter(self.variants))))
@@ -210,6 +207,8 @@ class Study:
     @cached_property
     def probes(self) -> Probes:
         """All prompts, whether or not full precision answers them."""
+        if self.text:
+            return recall.recall(self.base, self.text, n=self.n_facts, seed=self.seed)
         return fact_sources.probe(self.facts, self.base.tokenizer)
 
     def scores(self, label: str) -> pd.DataFrame:
