@@ -60,7 +60,7 @@ def measure(
 
     - none: the variant as it is.
     - protection: the first n of `layers` in 8 bits (control: the last n); the same quantized again by the variant's
-      own method, so that GPTQ calibrates the upper layers on protected input; modules of highest weight kurtosis
+      own method, so that GPTQ and AWQ calibrate the upper layers on protected input; modules of highest weight kurtosis
       within `share` of all weights, by default the share of one of the first of `layers` (control: random modules).
     - amplification: alone and after protection; `alphas` and `rule` as in module `amplify`; alpha is chosen on the
       validation half (control: lens logits from another fact's prompt, with an alpha of their own); reported on the
@@ -122,6 +122,10 @@ class Bench:
         scheme = Scheme("rtn", PROTECTED_BITS, self.variant.group_size)
         return quantize(self.study.source, scheme, (), self.study.run / "quantized")
 
+    @cached_property
+    def eight_model(self) -> Model:
+        return self._load(self.eight)
+
     def _load(self, folder: Path) -> Model:
         return models.load(folder, device=self.study.device, dtype=self.study.dtype)
 
@@ -159,7 +163,7 @@ class Bench:
             first, mirror = f"first {_layers(n)}", f"last {_layers(n)}"
             yield Trial("protection", first, n, first_bits, self._right(streams), against=mirror)
             yield Trial("protection", mirror, n, last_bits, self._right(last[self.n_layers - n]), control=True)
-        if self.variant.scheme:
+        if self.variant.scheme and self.variant.method != "rtn":
             scheme = replace(self.variant.scheme, bits_by_layer=_eight(range(n)))
             folder = quantize(self.study.source, scheme, self.study.calibration_text, self.study.run / "quantized")
             right = self._run(self._load(folder))
@@ -185,7 +189,7 @@ class Bench:
 
     def _modules(self, chosen: Sequence[str]) -> Float[np.ndarray, " prompt"]:
         taken = {f"{name}.weight" for name in chosen}
-        return self._run(splice(self.model, self._load(self.eight), taken.__contains__))
+        return self._run(splice(self.model, self.eight_model, taken.__contains__))
 
     def amplification(
         self, setting: str, streams: Streams, average_bits: float, alphas: Sequence[float], rule: str | int

@@ -18,7 +18,7 @@ class Trial:
 
     repair: str
     setting: str
-    amount: float
+    amount: int | float
     """Layers, rank, share of the weights, or alpha."""
     average_bits: float
     right: Float[np.ndarray, " prompt"]

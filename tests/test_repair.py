@@ -1,0 +1,263 @@
+"""Every repair does what it says, costs what it says, and stands beside its control."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TEXT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_relay import random_probes
+
+from quantcliff.errors import InputError
+from quantcliff.facts import Probes
+from quantcliff.quantize import Scheme, average_bits, quantize
+from quantcliff.repair import by_kurtosis, measure, within_budget
+from quantcliff.study import Study
+from quantcliff.trials import Trial, halves, summarise
+
+
+class OwnAnswers(Study):
+    """A study of a random model: what it answers itself stands for the right answer, so that it knows every fact."""
+
+    @cached_property
+    def probes(self) -> Probes:
+        asked = random_probes(40)
+        answers = [[int(self.base.hf(torch.tensor([ids])).logits[0, -1].argmax())] for ids in asked.input_ids]
+        return Probes(asked.input_ids, answers, asked.subject, asked.table, asked.dropped)
+
+    @cached_property
+    def calibration_text(self) -> list[str]:
+        return TEXT
+
+
+def one(table: pd.DataFrame, **where: object) -> pd.Series:
+    rows = table
+    for name, value in where.items():
+        rows = rows[rows[name] == value]
+    assert len(rows) == 1, (where, len(rows))
+    return rows.iloc[0]
+
+
+@pytest.fixture(scope="module")
+def study(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return OwnAnswers(tiny_llama, method="rtn", bits="4,2", group_size=16, run=tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def table(study: Study) -> pd.DataFrame:
+    return measure(study, layers=(1, 2), eora_ranks=(2, 16), alphas=(0.0, 1.0))
+
+
+def accuracy(table: pd.DataFrame, **where: object) -> float:
+    where = {"measure": "accuracy", "half": "all", "part": "known"} | where
+    return float(one(table, **where)["estimate"])
+
+
+def test_every_cell_is_there_once(table: pd.DataFrame, study: Study) -> None:
+    keys = ["variant", "repair", "setting", "part", "half", "measure"]
+    assert not table.duplicated(keys).any()
+    assert set(table["variant"]) == {"rtn-4bit-g16", "rtn-2bit-g16"}
+    assert set(table["repair"]) == {
+        "none",
+        "protection",
+        "amplification",
+        "amplification curve",
+        "compensation",
+        "domino",
+    }
+    assert (study.run / "repair.parquet").exists()
+    shares = table[table["measure"] == "accuracy"].dropna(subset="estimate")
+    assert shares["low"].le(shares["estimate"] + 1e-9).all()
+    assert shares["high"].ge(shares["estimate"] - 1e-9).all()
+
+
+def test_the_4_bit_model_has_its_failures_by_definition(table: pd.DataFrame) -> None:
+    assert accuracy(table, bits=4, repair="none", part="failure") == 0
+    assert accuracy(table, bits=4, repair="none", part="robust") == 1
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_domino_runs_from_full_precision_to_the_quantized_model(table: pd.DataFrame, bits: int) -> None:
+    here = table[(table["bits"] == bits) & (table["repair"] == "domino")]
+    whole = accuracy(table, bits=bits, repair="none")
+    for side in ("first", "last"):
+        assert accuracy(here, setting=f"{side} 0") == 1
+        assert accuracy(here, setting=f"{side} 3") == whole
+        assert one(here, setting=f"{side} 0", measure="accuracy", half="all", part="known")["average_bits"] == 16
+        cost = one(here, setting=f"{side} 3", measure="accuracy", half="all", part="known")["average_bits"]
+        assert cost == pytest.approx(bits + (16 + bits) / 16)
+
+
+def test_domino_quantizes_the_layers_it_names(table: pd.DataFrame, study: Study, tmp_path: Path) -> None:
+    """Round-to-nearest of the first layer alone, quantized and run on its own, gives the same answers."""
+    for setting, layers in (("first 1", (0,)), ("last 1", (2,))):
+        folder = quantize(study.source, Scheme("rtn", 2, 16, layers=layers), (), tmp_path)
+        assert accuracy(table, bits=2, repair="domino", setting=setting) == pytest.approx(share_right(study, folder))
+
+
+def share_right(study: Study, folder: Path) -> float:
+    from quantcliff import models
+
+    hf = models.load(folder).hf
+    rows = zip(study.probes.input_ids, study.probes.answers, strict=True)
+    return float(np.mean([int(hf(torch.tensor([ids])).logits[0, -1].argmax()) in right for ids, right in rows]))
+
+
+@pytest.mark.parametrize("setting", ["first 1 layer", "first 2 layers", "last 1 layer", "last 2 layers"])
+def test_protection_keeps_the_layers_it_names_in_8_bits(
+    table: pd.DataFrame, study: Study, tmp_path: Path, setting: str
+) -> None:
+    n = int(setting.split()[1])
+    layers = range(n) if setting.startswith("first") else range(3 - n, 3)
+    scheme = Scheme("rtn", 2, 16, bits_by_layer=tuple((layer, 8) for layer in layers))
+    row = one(table, bits=2, repair="protection", setting=setting, measure="accuracy", half="all", part="known")
+    assert row["estimate"] == pytest.approx(share_right(study, quantize(study.source, scheme, (), tmp_path)))
+    assert row["average_bits"] == pytest.approx(average_bits(study.base.hf.config, scheme))
+    assert row["average_bits"] == pytest.approx((n * (8 + 24 / 16) + (3 - n) * (2 + 18 / 16)) / 3)
+    assert row["control"] == setting.startswith("last")
+
+
+def test_compensation_brings_the_model_nearer(table: pd.DataFrame) -> None:
+    none = accuracy(table, bits=2, repair="none")
+    ours = accuracy(table, bits=2, repair="compensation", setting="EoRA, rank 16")
+    assert ours > none
+    bits = one(
+        table, bits=2, repair="compensation", setting="EoRA, rank 2", measure="accuracy", half="all", part="known"
+    )
+    factors = 2 * 16 * (2 * 64 + 2 * 48 + 3 * 96)
+    weights = 32 * (2 * 32 + 2 * 16 + 3 * 64)
+    assert bits["average_bits"] == pytest.approx(2 + 18 / 16 + factors / weights)
+
+
+def test_amplification_is_tuned_on_one_half_and_reported_on_the_other(table: pd.DataFrame, study: Study) -> None:
+    rows = table[table["repair"] == "amplification"]
+    assert set(rows["half"]) == {"test"}
+    assert set(rows["tuned"]) == {"failure", "known"}
+    assert set(rows["amount"]) <= {0.0, 1.0}
+    curve = table[table["repair"] == "amplification curve"]
+    assert set(curve["half"]) == {"validation"}
+    zero = curve[(curve["amount"] == 0) & (curve["bits"] == 2) & (curve["part"] == "known")]
+    zero = zero[(zero["measure"] == "accuracy") & zero["setting"].str.startswith("alone")]
+    assert len(zero) == 2
+    test = accuracy(table, bits=2, repair="none", half="test")
+    n_test = one(table, bits=2, repair="none", measure="accuracy", half="test", part="known")["n"]
+    n = len(study.probes)
+    whole = accuracy(table, bits=2, repair="none")
+    for row in zero.itertuples():
+        assert row.estimate * row.n + test * n_test == pytest.approx(whole * n)
+
+
+def test_tuning_never_loses_on_what_it_was_tuned_on(table: pd.DataFrame) -> None:
+    curve = table[(table["repair"] == "amplification curve") & (table["measure"] == "accuracy") & ~table["control"]]
+    chosen = table[(table["repair"] == "amplification") & (table["measure"] == "accuracy") & ~table["control"]]
+    for row in chosen[chosen["part"] == "known"].itertuples():
+        base = row.setting.rsplit(", ", 1)[0]
+        here = curve[(curve["bits"] == row.bits) & (curve["part"] == row.tuned) & curve["setting"].str.startswith(base)]
+        best = here["estimate"].max()
+        assert here[here["amount"] == row.amount]["estimate"].iloc[0] == best or np.isnan(best)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layers": (4,)}, "4 layers cannot be protected; the model has 3"),
+        ({"layers": (0,)}, "0 layers cannot be protected"),
+        ({"eora_ranks": (17,)}, "rank 17 does not fit the weights of this model; choose 1 to 16"),
+        ({"eora_ranks": (0,)}, "rank 0"),
+        ({"rule": "loudest"}, "unknown rule"),
+        ({"rule": 2}, "layer 2 cannot be amplified"),
+    ],
+)
+def test_what_does_not_fit_is_said_at_once(study: Study, options: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        measure(study, **options)
+
+
+# one's own quantized model, and AWQ
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_checkpoint_of_ones_own(tiny_llama: Path, tmp_path: Path, method: str) -> None:
+    own = quantize(tiny_llama, Scheme(method, 3, 16), TEXT, tmp_path)
+    study = OwnAnswers(tiny_llama, quantized=own, run=tmp_path / "run")
+    table = measure(study, layers=(1,), eora_ranks=(16,), alphas=(0.0, 1.0))
+    assert not table["setting"].str.contains("again").any()
+    assert accuracy(table, repair="none", part="failure") == 0
+    none = accuracy(table, repair="none")
+    assert accuracy(table, repair="compensation", setting="EoRA, rank 16") > none
+    assert accuracy(table, repair="domino", setting="first 0") == 1
+    row = one(table, repair="none", measure="accuracy", half="all", part="known")
+    assert row["average_bits"] == pytest.approx(3 + 19 / 16)
+
+
+def test_gptq_is_also_quantized_again(tiny_llama: Path, tmp_path: Path) -> None:
+    study = OwnAnswers(tiny_llama, method="gptq", bits=2, group_size=16, run=tmp_path)
+    table = measure(study, layers=(1, 2), eora_ranks=(2,), alphas=(0.0,))
+    row = one(table, setting="first 2 layers, quantized again", measure="accuracy", half="all", part="known")
+    scheme = Scheme("gptq", 2, 16, bits_by_layer=((0, 8), (1, 8)))
+    assert row["estimate"] == pytest.approx(
+        share_right(study, quantize(tiny_llama, scheme, TEXT, tmp_path / "quantized"))
+    )
+
+
+# the parts
+
+
+def test_heavy_tails_come_first() -> None:
+    draw = np.random.default_rng(0)
+    weights = {
+        "flat": draw.uniform(-1, 1, (50, 40)),
+        "normal": draw.normal(0, 9, (50, 40)),
+        "heavy": draw.laplace(0, 0.1, (50, 40)),
+    }
+    assert by_kurtosis({name: torch.tensor(value) for name, value in weights.items()}) == ["heavy", "normal", "flat"]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.floats(0, 1))
+def test_a_budget_is_kept_and_used(sizes: list[int], share: float) -> None:
+    named = {str(number): size for number, size in enumerate(sizes)}
+    chosen = within_budget(list(named), named, share)
+    spent = sum(named[name] for name in chosen)
+    assert spent <= share * sum(sizes) + 1e-9
+    for name in set(named) - set(chosen):
+        before = sum(named[other] for other in chosen if int(other) < int(name))
+        assert before + named[name] > share * sum(sizes) - 1e-9
+
+
+@settings(max_examples=50)
+@given(st.lists(st.booleans(), max_size=40), st.integers(0, 99))
+def test_halves_share_out_each_group(failure: list[bool], seed: int) -> None:
+    flags = np.array(failure, dtype=bool)
+    validation = halves(flags, seed)
+    assert validation[flags].sum() == flags.sum() // 2
+    assert validation[~flags].sum() == (~flags).sum() // 2
+    assert np.array_equal(validation, halves(flags, seed))
+
+
+def test_summary_by_hand() -> None:
+    none, fixed = np.array([1.0, 1, 0, 0, 0, 0]), np.array([1.0, 0, 1, 1, 1, 0])
+    failure = np.array([False, False, True, True, True, True])
+    groups = pd.DataFrame({"known": True, "robust": ~failure, "failure": failure})
+    validation = np.array([True, False, True, True, False, False])
+    trials = [Trial("none", "", 0, 4.0, none), Trial("magic", "on", 1, 5.0, fixed, against="off"),
+              Trial("magic", "off", 1, 5.0, np.array([1.0, 1, 0.5, 0.5, 0, 0]), control=True),
+              Trial("tuned", "best", 2, 4.0, fixed, tuned="failure", half="test")]  # fmt: skip
+    table = summarise(trials, groups, validation)
+    assert accuracy(table, setting="on", part="failure") == pytest.approx(3 / 4)
+    assert accuracy(table, setting="on", part="robust") == pytest.approx(1 / 2)
+    assert accuracy(table, setting="on", half="test", part="failure") == pytest.approx(1 / 2)
+    assert accuracy(table, setting="off", part="failure") == pytest.approx(1 / 4)
+    gain = one(table, setting="on", measure="gain", part="known")
+    assert gain["estimate"] == pytest.approx((4 - 2) / 6)
+    over = one(table, setting="on", measure="over_control", part="failure")
+    assert over["estimate"] == pytest.approx((3 - 1) / 4)
+    tuned = table[table["repair"] == "tuned"]
+    assert set(tuned["half"]) == {"test"}
+    assert one(tuned, part="failure", measure="gain")["estimate"] == pytest.approx(1 / 2)
+    assert one(table, repair="none", half="all", part="failure", measure="accuracy")["n"] == 4
+    assert not ((table["repair"] == "none") & (table["measure"] == "gain")).any()
