@@ -7,7 +7,7 @@ drawn as SVG and as wide as their column.
 
 import textwrap
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import altair as alt
 import pandas as pd
@@ -135,13 +135,10 @@ def _end(y: alt.Y, column: str) -> alt.Y:
     return end.title(_title(y))
 
 
-def reference(value: float, text: str = "") -> alt.LayerChart:
-    """A dashed horizontal line at a y value, with its meaning written at the left end."""
+def reference(value: float, text: str = "", side: Literal["left", "right"] = "left") -> alt.LayerChart:
+    """A dashed horizontal line at a y value, with its meaning written at one end."""
     data = pd.DataFrame({"value": [value], "text": [text]})
     rule = alt.Chart(data).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y="value:Q")
-    label = (
-        alt.Chart(data)
-        .mark_text(align="left", dx=4, dy=-6, fontSize=11)
-        .encode(y="value:Q", x=alt.value(0), text="text:N")
-    )
-    return alt.layer(rule, label)
+    end = {"left": 0, "right": "width"}[side]
+    label = alt.Chart(data).mark_text(align=side, dx=4 if side == "left" else -4, dy=-6, fontSize=11)
+    return alt.layer(rule, label.encode(y="value:Q", x=alt.value(end), text="text:N"))
