@@ -59,7 +59,7 @@ def accuracy(table: pd.DataFrame, part: str = "known") -> alt.LayerChart:
     full, rows = rows[rows["method"] == FULL], rows[rows["method"] != FULL]
     y = alt.Y("estimate:Q", title="answered right", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
     chart = intervals(rows, bits_axis(rows), y, method_color(rows), offset="method", tooltip=SHARE)
-    whole = alt.layer(chart, reference(float(full["estimate"].iloc[0]), "full precision"))
+    whole = alt.layer(chart, reference(float(full["estimate"].iloc[0]), "full precision", side="right"))
     worst = rows.loc[rows["estimate"].idxmin()]
     return finish(
         whole,
@@ -109,8 +109,8 @@ def median_rank(table: pd.DataFrame, method: str | None = None) -> alt.LayerChar
     return finish(
         intervals(rows, bits_axis(rows), y, color, offset="part", tooltip=tips),
         f"Median rank of the answer, {method}",
-        f"Median rank on a logarithmic axis with 95% intervals, by bits, for robust facts (the 4-bit model, or "
-        f"the reader's own, answers them) and failure facts (it does not). The highest is {rows['estimate'].max():,.0f}.",
+        f"Median rank on a logarithmic axis with 95% intervals, by bits, for robust facts (the 4-bit model, or the "
+        f"reader's own, answers them) and failure facts (it does not). The highest is {rows['estimate'].max():,.0f}.",
     )
 
 
