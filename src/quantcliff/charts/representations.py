@@ -77,7 +77,7 @@ def by_layer(
     limits: tuple[float, float] | None = (0, 1),
     by: Literal["bits", "method"] = "bits",
 ) -> alt.LayerChart:
-    """One measure by layer, a line with a 95% band per bit width or method, its chance level dashed if it is one number.
+    """One measure by layer, a line with a 95% band per bit width or method, and its chance level if it is one number.
 
     Args:
         rows: from `select`, of one k.
