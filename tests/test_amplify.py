@@ -10,29 +10,37 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from quantcliff import models
-from quantcliff.amplify import best_alpha, check_rule, confidence, peak_layer
+from quantcliff.amplify import best, candidates, check_rule, confidence
 from quantcliff.errors import InputError
 from quantcliff.trace import Runner
 
 TABLE = np.array([[0.1, 0.9, 0.2, 1.0], [0.8, 0.1, 0.3, 1.0], [0.6, 0.2, 0.5, 1.0]])
 
 
+EVERYONE = np.ones(3, dtype=bool)
+
+
+def layers(rule: str | int, validation: np.ndarray = EVERYONE) -> list[list[int]]:
+    return [layer.tolist() for layer in candidates(TABLE, rule, validation)]
+
+
 def test_each_prompts_own_layer_and_never_the_last() -> None:
-    assert peak_layer(TABLE, "prompt", np.ones(3, dtype=bool)).tolist() == [1, 0, 0]
+    assert layers("peak") == [[1, 0, 0]]
 
 
 def test_one_layer_for_all_looks_at_the_validation_prompts_alone() -> None:
-    assert peak_layer(TABLE, "common", np.ones(3, dtype=bool)).tolist() == [0, 0, 0]
-    assert peak_layer(TABLE, "common", np.array([True, False, False])).tolist() == [1, 1, 1]
+    assert layers("common") == [[0, 0, 0]]
+    assert layers("common", np.array([True, False, False])) == [[1, 1, 1]]
 
 
-def test_a_layer_by_number() -> None:
-    assert peak_layer(TABLE, 2, np.ones(3, dtype=bool)).tolist() == [2, 2, 2]
+def test_a_layer_by_number_and_all_of_them() -> None:
+    assert layers(2) == [[2, 2, 2]]
+    assert layers("tuned") == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
 
 
 @pytest.mark.parametrize(
     ("rule", "n_layers", "words"),
-    [("peak", 4, "unknown rule 'peak'"), (3, 4, "choose 0 to 2"), (-1, 4, "layer -1"), ("prompt", 1, "two layers")],
+    [("loud", 4, "unknown rule 'loud'"), (3, 4, "choose 0 to 2"), (-1, 4, "layer -1"), ("peak", 1, "two layers")],
 )
 def test_rules_that_do_not_fit(rule: str | int, n_layers: int, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -47,14 +55,16 @@ def test_confidence_is_the_probability_of_the_first_choice(tiny_llama: Path) -> 
 
 
 @settings(max_examples=50, deadline=None)
-@given(arrays(np.int64, (7, 4), elements=st.integers(1, 3)))
-def test_best_alpha_is_best_and_smallest(ranks: np.ndarray) -> None:
+@given(arrays(np.int64, (3, 7, 4), elements=st.integers(1, 3)))
+def test_the_best_choice_is_right_most_often_with_the_smallest_alpha(ranks: np.ndarray) -> None:
     alphas = [3.0, 0.0, 1.0, 2.0]
-    best = best_alpha(ranks, alphas)
-    right = (ranks == 1).sum(0)
-    assert right[best] == right.max()
-    assert alphas[best] == min(alpha for alpha, count in zip(alphas, right, strict=True) if count == right.max())
+    chosen, alpha = best(ranks, alphas)
+    right = (ranks == 1).sum(1)
+    assert right[chosen, alpha] == right.max()
+    equal = [(alphas[a], -c) for c in range(3) for a in range(4) if right[c, a] == right.max()]
+    assert (alphas[alpha], -chosen) == min(equal)
 
 
 def test_without_prompts_nothing_is_amplified() -> None:
-    assert best_alpha(np.zeros((0, 3), dtype=np.int64), [1.0, 0.0, 2.0]) == 1
+    chosen, alpha = best(np.zeros((2, 0, 3), dtype=np.int64), [1.0, 0.0, 2.0])
+    assert (chosen, alpha) == (1, 1)

@@ -2,8 +2,15 @@
 
 The logit lens reads logits off any layer's stream. Where the answer was formed but faded on the way up, adding alpha
 times the lens logits of the layer that is most confident may bring it back (arXiv 2604.19884, signal recovery). The
-paper leaves open which layer that is and when a layer counts as confident; here the choice is `rule`, and a layer is as
-confident as its first choice is probable, which asks for no answer.
+paper leaves open which layer that is and when a layer counts as confident. Here a layer is as confident as its first
+choice is probable, which asks for no answer, and the choice of layer is `rule`:
+
+- "peak": each prompt's own most confident layer;
+- "common": one layer for all prompts, the most confident on average over the validation prompts;
+- "tuned": one layer for all prompts, the one that with the best alpha gives most right answers on validation prompts;
+- a number: that layer.
+
+The last layer is never chosen: its lens is the output itself.
 """
 
 from collections.abc import Sequence
@@ -16,16 +23,19 @@ from quantcliff.errors import InputError
 from quantcliff.relay import PROMPTS_AT_ONCE, Streams
 from quantcliff.runner import Runner
 
-ALPHAS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 9.0)
+RULES = ("peak", "common", "tuned")
+
+ALPHAS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 9.0)
 """Weights that are tried; 0 leaves the model as it is, 2 to 9 are the paper's."""
 
 
 def check_rule(rule: str | int, n_layers: int) -> None:
-    """Raises InputError where `rule` names no layer of such a model (see `peak_layer`)."""
+    """Raises InputError where `rule` is none, or names no layer that can be amplified in such a model."""
     if n_layers < 2:
         raise InputError("amplification needs a model of two layers: the lens of the last one is the output itself")
-    if isinstance(rule, str) and rule not in ("prompt", "common"):
-        raise InputError(f"unknown rule {rule!r} for the layer to amplify; choose prompt, common or a layer's number")
+    if isinstance(rule, str) and rule not in RULES:
+        choices = ", ".join(RULES)
+        raise InputError(f"unknown rule {rule!r} for the layer to amplify; choose {choices} or a layer's number")
     if isinstance(rule, int) and not 0 <= rule < n_layers - 1:
         raise InputError(f"layer {rule} cannot be amplified; choose 0 to {n_layers - 2}")
 
@@ -36,26 +46,29 @@ def confidence(runner: Runner, streams: Streams) -> Float[np.ndarray, "prompt la
     return torch.cat(parts).numpy()
 
 
-def peak_layer(
+def candidates(
     confidence: Float[np.ndarray, "prompt layer"], rule: str | int, validation: Bool[np.ndarray, " prompt"]
-) -> Int[np.ndarray, " prompt"]:
-    """For each prompt the layer whose lens logits are added, never the last, whose lens is the output itself.
-
-    Args:
-        rule: "prompt": each prompt's own most confident layer; "common": one layer for all, the most confident on
-            average over the validation prompts; or the number of a layer.
+) -> list[Int[np.ndarray, " prompt"]]:
+    """The layers that a rule leaves to choose from: each entry gives one layer per prompt.
 
     Raises:
         InputError: an unknown rule, or a layer that is not there.
     """
     check_rule(rule, confidence.shape[1])
     below = confidence[:, :-1]
-    if rule == "prompt":
-        return below.argmax(1)
-    return np.full(len(below), below[validation].mean(0).argmax() if rule == "common" else rule)
+    n, n_layers = below.shape
+    if rule == "peak":
+        return [below.argmax(1)]
+    if rule == "tuned":
+        return [np.full(n, layer) for layer in range(n_layers)]
+    return [np.full(n, below[validation].mean(0).argmax() if rule == "common" else rule)]
 
 
-def best_alpha(ranks: Int[np.ndarray, "prompt alpha"], alphas: Sequence[float]) -> int:
-    """Number of the alpha with which most of these prompts are right, the smallest where several are equally good."""
-    right = (ranks == 1).sum(0)
-    return min(range(len(alphas)), key=lambda index: (-int(right[index]), alphas[index]))
+def best(ranks: Int[np.ndarray, "candidate prompt alpha"], alphas: Sequence[float]) -> tuple[int, int]:
+    """Numbers of the candidate and the alpha with which most of these prompts are right.
+
+    Where several are equally good, the smallest alpha, then the highest layer.
+    """
+    right = (ranks == 1).sum(1)
+    pairs = [(c, a) for c in range(right.shape[0]) for a in range(right.shape[1])]
+    return min(pairs, key=lambda pair: (-int(right[pair]), alphas[pair[1]], -pair[0]))

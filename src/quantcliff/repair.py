@@ -17,7 +17,7 @@ from scipy.stats import kurtosis
 from torch import Tensor
 
 from quantcliff import eora, models
-from quantcliff.amplify import ALPHAS, best_alpha, check_rule, confidence, peak_layer
+from quantcliff.amplify import ALPHAS, best, candidates, check_rule, confidence
 from quantcliff.errors import InputError
 from quantcliff.models import Model, splice
 from quantcliff.positions import other_facts
@@ -54,7 +54,7 @@ def measure(
     share: float | None = None,
     eora_ranks: Sequence[int] = (2, 8),
     alphas: Sequence[float] = ALPHAS,
-    rule: str | int = "prompt",
+    rules: Sequence[str | int] = ("peak", "tuned"),
 ) -> pd.DataFrame:
     """All repairs of all variants on the known facts: rows of `summarise`, with variant, method, bits, group_size.
 
@@ -62,9 +62,9 @@ def measure(
     - protection: the first n of `layers` in 8 bits (control: the last n); the same quantized again by the variant's
       own method, so that GPTQ and AWQ calibrate the upper layers on protected input; modules of highest weight kurtosis
       within `share` of all weights, by default the share of one of the first of `layers` (control: random modules).
-    - amplification: alone and after protection; `alphas` and `rule` as in module `amplify`; alpha is chosen on the
-      validation half (control: lens logits from another fact's prompt, with an alpha of their own); reported on the
-      test half. "amplification curve" rows show every alpha, on the validation half.
+    - amplification: alone and after protection, with every one of `rules` (module `amplify`); alpha, one of `alphas`,
+      is chosen on the validation half (control: lens logits from another fact's prompt, tuned on their own); reported
+      on the test half. "amplification curve" rows show every alpha on the validation half, for the first rule.
     - compensation: EoRA of each of `eora_ranks` (control: plain SVD).
     - domino: first k layers quantized, the others in full precision; and its mirror, the last k.
 
@@ -77,7 +77,8 @@ def measure(
         raise InputError(f"{bad[0]} layers cannot be protected; the model has {n_layers}")
     if bad := [rank for rank in eora_ranks if not 1 <= rank <= smallest]:
         raise InputError(f"rank {bad[0]} does not fit the weights of this model; choose 1 to {smallest}")
-    check_rule(rule, n_layers)
+    for rule in rules:
+        check_rule(rule, n_layers)
     share = layers[0] / n_layers if share is None else share
 
     @cache
@@ -90,12 +91,12 @@ def measure(
         trials = [bench.none(), *bench.first_layers(layers), *bench.heavy_modules(share)]
         n, bits = max(layers), {trial.setting: trial.average_bits for trial in trials}
         kept = f"first {_layers(n)}"
-        trials += bench.amplification("alone", bench.streams, bits[""], alphas, rule)
-        trials += bench.amplification(f"after {kept}", bench.protected([n])[n], bits[kept], alphas, rule)
+        trials += bench.amplification("alone", bench.streams, bits[""], alphas, rules)
+        trials += bench.amplification("after protection", bench.protected([n])[n], bits[kept], alphas, rules)
         trials += [*bench.compensation(eora_ranks, moments), *bench.domino()]
         return summarise(trials, bench.groups, bench.validation, study.seed)
 
-    return study.table("repair", compute, layers=layers, share=share, ranks=eora_ranks, alphas=alphas, rule=rule)
+    return study.table("repair", compute, layers=layers, share=share, ranks=eora_ranks, alphas=alphas, rules=rules)
 
 
 class Bench:
@@ -167,7 +168,7 @@ class Bench:
             scheme = replace(self.variant.scheme, bits_by_layer=_eight(range(n)))
             folder = quantize(self.study.source, scheme, self.study.calibration_text, self.study.run / "quantized")
             right = self._run(self._load(folder))
-            yield Trial("protection", f"{first}, quantized again", n, first_bits, right, against=mirror)
+            yield Trial("protection", f"{first}, again", n, first_bits, right, against=mirror)
 
     def heavy_modules(self, share: float) -> Iterator[Trial]:
         names = linears(self.config)
@@ -176,7 +177,7 @@ class Bench:
         draw = np.random.default_rng(self.study.seed)
         shuffled = [[str(name) for name in draw.permutation(list(names))] for _ in range(RANDOM_DRAWS)]
         heavy, *others = (within_budget(order, sizes, share) for order in (by_kurtosis(weights), *shuffled))
-        settings = f"{share:.0%} of the weights, by kurtosis", f"{share:.0%} of the weights, at random"
+        settings = f"heaviest tails, {share:.0%}", f"random modules, {share:.0%}"
         yield Trial(
             "protection", settings[0], share, self._module_bits(heavy), self._modules(heavy), against=settings[1]
         )
@@ -192,25 +193,32 @@ class Bench:
         return self._run(splice(self.model, self.eight_model, taken.__contains__))
 
     def amplification(
-        self, setting: str, streams: Streams, average_bits: float, alphas: Sequence[float], rule: str | int
+        self, base: str, streams: Streams, bits: float, alphas: Sequence[float], rules: Sequence[str | int]
     ) -> Iterator[Trial]:
         """Amplification of a model with these streams, tuned on failures and on all known facts, and its control."""
-        layer = peak_layer(confidence(self.own, streams), rule, self.validation)
-        everyone = np.arange(len(layer))
-        control = f"{setting}, lens of another fact"
-        for name, donor in ((setting, everyone), (control, self.donors)):
-            lens = streams[donor, layer[donor]]
-            rank = ranks(self.own, streams[:, -1], self.probes.answers, lens, alphas)
-            is_control = name == control
-            for part in ("failure", "known"):
-                best = best_alpha(rank[self.validation & self.groups[part].to_numpy()], alphas)
-                right = (rank[:, best] == 1).astype(float)
-                against = "" if is_control else f"{control}, {part}"
-                yield Trial("amplification", f"{name}, {part}", alphas[best], average_bits, right,
-                            is_control, against, tuned=part, half="test")  # fmt: skip
-            for alpha, column in zip(alphas, rank.T, strict=True):
-                yield Trial("amplification curve", f"{name}, alpha {alpha:g}", alpha, average_bits,
-                            (column == 1).astype(float), is_control, half="validation")  # fmt: skip
+        seen, own = confidence(self.own, streams), np.arange(len(streams))
+        for number, rule in enumerate(rules):
+            layers = candidates(seen, rule, self.validation)
+            setting = f"{base}, {rule}"
+            for name, donor in ((setting, own), (f"{setting}, other lens", self.donors)):
+                rank = self._amplified(streams, layers, donor, alphas)
+                is_control = name != setting
+                for part in ("failure", "known"):
+                    chosen, index = best(rank[:, self.validation & self.groups[part].to_numpy()], alphas)
+                    right = (rank[chosen, :, index] == 1).astype(float)
+                    against = "" if is_control else f"{setting}, other lens, {part}"
+                    yield Trial("amplification", f"{name}, {part}", alphas[index], bits, right, is_control, against,
+                                tuned=part, layer=float(layers[chosen].mean()), half="test")  # fmt: skip
+                if number == 0:
+                    for alpha, column in zip(alphas, rank[0].T, strict=True):
+                        yield Trial("amplification curve", f"{name}, alpha {alpha:g}", alpha, bits,
+                                    (column == 1).astype(float), is_control, half="validation")  # fmt: skip
+
+    def _amplified(
+        self, streams: Streams, layers: Sequence[np.ndarray], donor: np.ndarray, alphas: Sequence[float]
+    ) -> Int[np.ndarray, "candidate prompt alpha"]:
+        added = (streams[donor, layer[donor]] for layer in layers)
+        return np.stack([ranks(self.own, streams[:, -1], self.probes.answers, lens, alphas) for lens in added])
 
     @cached_property
     def donors(self) -> Int[np.ndarray, " prompt"]:

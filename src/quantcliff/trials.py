@@ -27,7 +27,9 @@ class Trial:
     against: str = ""
     """Setting, of the same repair, of the control it is compared with."""
     tuned: str = ""
-    """Part of the validation half on which alpha was chosen; "" where nothing was chosen."""
+    """Part of the validation half on which alpha and layer were chosen; "" where nothing was chosen."""
+    layer: float = float("nan")
+    """Layer that was amplified, on average over prompts."""
     half: str = ""
     """Half that it is reported on; "" for both, and for all prompts together."""
 
@@ -50,15 +52,15 @@ def summarise(
         groups: one row per prompt with the flags known, robust, failure.
 
     Returns:
-        repair, setting, amount, average_bits, control, tuned; `part` (known, robust, failure), `half` (all, test,
-        validation); `measure`: accuracy (Wilson), gain (over no repair) and over_control (both paired bootstrap);
-        estimate, low, high, n.
+        repair, setting, amount, average_bits, control, tuned, layer; `part` (known, robust, failure); `half` (all,
+        test, validation); `measure`: accuracy (Wilson), gain (over no repair) and over_control (both paired
+        bootstrap); estimate, low, high, n.
     """
     control = {(trial.repair, trial.setting): trial.right for trial in trials}
     masks = {"all": np.ones(len(groups), dtype=bool), "test": ~validation, "validation": validation}
     rows = []
     for trial in trials:
-        names = ("repair", "setting", "amount", "average_bits", "control", "tuned")
+        names = ("repair", "setting", "amount", "average_bits", "control", "tuned", "layer")
         about = {name: getattr(trial, name) for name in names}
         for half in [trial.half] if trial.half else ["all", "test"]:
             for part in PARTS:
