@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantcliff import models, patching
+from quantcliff.charts import patching as charts
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.interventions import SETTERS, Patch, generic_patch, own_stream, plan, sweep
@@ -378,3 +379,33 @@ def test_measure_agrees_with_the_scores_of_both_models(study):
         assert accuracy.loc[("reverse", group, "none", "none", -1), "estimate"] == 1
         assert accuracy.loc[("forward", group, "resid_post", "same", 2), "estimate"] == 1
     assert set(found["positions"]) == {"all", "none"}
+
+
+CHARTS = [charts.by_layer, charts.by_position, charts.by_part, charts.interaction]
+
+
+@pytest.mark.parametrize("draw", CHARTS)
+def test_charts_say_what_they_show(study, draw):
+    spec = draw(patching.measure(study, n_prompts=20, window=2)).to_dict()
+    assert len(spec["description"]) > 80
+    assert "failure facts" in " ".join(spec["title"]).lower()
+    assert spec["width"] == "container"
+    (data,) = [rows for rows in spec["datasets"].values() if len(rows) > 1][:1]
+    assert {row["group"] for row in data} == {"failure"}
+
+
+@pytest.mark.parametrize("draw", CHARTS)
+def test_charts_can_be_drawn_where_nothing_was_lost(study, draw):
+    table = patching.measure(study, n_prompts=20, window=2)
+    assert draw(table.assign(estimate=np.nan)).to_dict()["description"]
+
+
+def test_a_chart_shows_the_rows_it_is_asked_for(study):
+    table = patching.measure(study, n_prompts=20, window=2)
+    rows = charts.select(table, "recovery", direction="reverse", kind="resid_post", positions="last")
+    expected = table[(table["direction"] == "reverse") & (table["positions"] == "last") & (table["group"] == "failure")]
+    assert rows["estimate"].tolist() == expected.loc[expected["measure"] == "recovery", "estimate"].tolist()
+    spec = charts.by_layer(table, "recovery", positions="last", direction="reverse").to_dict()
+    assert "full precision" in spec["description"]
+    bits = charts.by_part(table).to_dict()["params"]
+    assert [param["value"] for param in bits if "bind" in param] == [2]

@@ -3,6 +3,9 @@
 Recovery and interaction are drawn from -50% to 120%; what lies beyond (the control, where little was lost) at the edge.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -44,7 +47,7 @@ def select(
 ) -> pd.DataFrame:
     """Rows of one measure, group and direction, of one method (None: the first); `where` gives further columns' values.
 
-    Rows without an estimate (nothing to recover) are left out.
+    Rows without an estimate (nothing to recover) are left out, so that the result may be empty.
     """
     wanted = {"measure": measure, "group": group, "direction": direction, **where}
     rows = table[table["method"] == (method or table["method"].iloc[0])]
@@ -77,7 +80,13 @@ def by_layer(
     method: str | None = None,
 ) -> alt.LayerChart:
     """One line per bit width over the patched layer; dashed lines are the control, where it was run."""
-    chosen = {"kind": kind, "positions": positions, "group": group, "direction": direction, "method": method}
+    chosen: dict[str, Any] = {
+        "kind": kind,
+        "positions": positions,
+        "group": group,
+        "direction": direction,
+        "method": method,
+    }
     rows = select(table, measure, donor="same", window=1, **chosen)
     control = select(table, measure, donor="other", window=1, **chosen)
     color, y = bits_color(rows), _y(measure, direction)
@@ -102,14 +111,13 @@ def interaction(table: pd.DataFrame, *, group: str = "failure", method: str | No
     return finish(
         alt.layer(
             lines(rows, cut, _y("interaction"), bits_color(rows), tooltip=TIPS),
-            reference(0, "damage adds up"),
-            reference(1, "either part does it all"),
+            reference(0.0, "damage adds up"),
+            reference(1.0, "either part does it all"),
         ),
         f"Does the damage add up? {group.capitalize()} facts",
         "Interaction of the layers below and above a cut, by the layer of the cut, one line with a 95% band per bit "
         "width; dashed lines mark 0, where damage adds up, and 1, where either part alone does all of it. Largest: "
-        + "; ".join(f"{bits} bits {line['estimate'].max():.0%}" for bits, line in rows.groupby("bits", sort=False))
-        + ".",
+        + _listed(f"{bits} bits {line['estimate'].max():.0%}" for bits, line in rows.groupby("bits", sort=False)),
     )
 
 
@@ -119,7 +127,11 @@ def _ends(rows: pd.DataFrame) -> str:
     for bits, line in rows.groupby("bits", sort=False):
         line = line.sort_values("layer")
         spans.append(f"{bits} bits from {line['estimate'].iloc[0]:.2g} to {line['estimate'].iloc[-1]:.2g}")
-    return "; ".join(spans) + "."
+    return _listed(spans)
+
+
+def _listed(parts: Iterable[str]) -> str:
+    return ("; ".join(parts) or "nothing was lost") + "."
 
 
 def _switched(
@@ -130,18 +142,17 @@ def _switched(
     held = [pair for key, pair in names.items() if key in set(rows[by])]
     scale = alt.Scale(domain=[name for name, _ in held], range=[color for _, color in held])
     color = alt.Color("line:N", title=None, scale=scale)
-    widths = sorted({int(bits) for bits in rows["bits"]}, reverse=True)
-    switch = alt.selection_point(
-        fields=["bits"], value=widths[0], bind=alt.binding_radio(options=widths, name="bits "), empty=False
-    )
+    widths = sorted({int(bits) for bits in rows["bits"]}, reverse=True) or [0]
+    switch = alt.param(value=widths[0], bind=alt.binding_radio(options=widths, name="bits "))
+    chosen = alt.datum.bits == switch
     tips = [alt.Tooltip("line", title="patched"), *TIPS]
     if not dash:
-        return lines(rows, LAYER, _y(measure), color, tooltip=tips).transform_filter(switch).add_params(switch)
+        return lines(rows, LAYER, _y(measure), color, tooltip=tips).transform_filter(chosen).add_params(switch)
     rows["layers"] = rows["window"].map(lambda width: "one layer" if width == 1 else f"{width} layers in a row")
     style = alt.StrokeDash("layers:N", title=None, sort=["one layer"])
     base = alt.Chart(rows).encode(x=LAYER, color=color, detail="layers:N", tooltip=tips)
     chart = alt.layer(base.mark_line(point=True).encode(y=_y(measure), strokeDash=style))
-    return chart.transform_filter(switch).add_params(switch)
+    return chart.transform_filter(chosen).add_params(switch)
 
 
 def by_position(
@@ -153,7 +164,7 @@ def by_position(
         _switched(rows, "positions", PLACES, measure, dash=False),
         f"Which tokens have to be right, {group} facts",
         f"{TITLES[measure].capitalize()} by patched layer, one line with a 95% band per kind of position; a switch "
-        f"below chooses the bit width. Best layer of each: {_best(rows, 'positions', PLACES)}.",
+        f"below chooses the bit width. Best layer of each: {_best(rows, 'positions', PLACES)}",
     )
 
 
@@ -173,10 +184,10 @@ def by_part(
         f"One part alone at {PLACES[positions][0]}, {group} facts",
         f"{TITLES[measure].capitalize()} when only attention's or only the FFN's output is replaced, by first patched "
         "layer, dashed for windows of several layers; a switch below chooses the bit width. Best place of each: "
-        f"{_best(rows, 'kind', PARTS)}.",
+        f"{_best(rows, 'kind', PARTS)}",
     )
 
 
 def _best(rows: pd.DataFrame, by: str, names: dict[str, tuple[str, str]]) -> str:
     top = rows.loc[rows.groupby(["bits", by], sort=False)["estimate"].idxmax()]
-    return "; ".join(f"{row['bits']} bits, {names[row[by]][0]} {row['estimate']:.0%}" for row in top.to_dict("records"))
+    return _listed(f"{row['bits']} bits, {names[row[by]][0]} {row['estimate']:.0%}" for row in top.to_dict("records"))
