@@ -86,8 +86,8 @@ def recall(
             break
     if len(answers) < FEWEST_POSITIONS:
         raise InputError(
-            f"{model.name} is confident (first choice at {min_probability:.0%} or more) at only {len(answers)} positions "
-            f"of {file}; give a longer text, or one of the kind it was trained on"
+            f"{model.name} is confident (first choice at {min_probability:.0%} or more) at only {len(answers)} "
+            f"positions of {file}; give a longer text, or one of the kind it was trained on"
         )
     chosen = _evenly(np.array(answers), n, seed)
     decode = model.tokenizer.decode

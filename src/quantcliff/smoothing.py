@@ -63,7 +63,11 @@ def norm_gain(norm: nn.Module) -> Float[Tensor, " d_model"]:
 
 
 def row_gain(rounded: Float[Tensor, "out in"], exact: Float[Tensor, "out in"]) -> Float[Tensor, " out"]:
-    """Least-squares factor of each row of `rounded` over the same row of `exact`; 1 where that is not positive."""
+    """Least-squares factor of each row of `rounded` over the same row of `exact`, means removed; 1 if not positive.
+
+    Without the means a shifted row (a wrong zero point) has the factor of the row as it should be.
+    """
+    exact = exact - exact.mean(1, keepdim=True)
     gain = (rounded * exact).sum(1) / exact.pow(2).sum(1)
     return torch.where(gain > 0, gain, torch.ones_like(gain))
 
