@@ -49,6 +49,7 @@ def test_entropy_counts_visible_keys_only():
     causal = scores.softmax(-1)
     measured = c.normalised_entropy(causal, torch.arange(1, 7))
     assert measured[0].isnan()
+    assert c.normalised_entropy(torch.tensor([0.9999]), torch.tensor(1)).isnan(), "not infinite either"
     torch.testing.assert_close(measured[1:], torch.ones(5))
 
 

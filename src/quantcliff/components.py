@@ -298,6 +298,7 @@ def sample(probes: Probes, n: int, seed: int = 0) -> Probes:
 def of_variant(study: Study, label: str, n_prompts: int = 300, share: float = 0.01) -> pd.DataFrame:
     """`table_of` for one variant, or "full", on known facts; nothing is written."""
     probes, full = sample(study.known, n_prompts, study.seed), study.runner(FULL)
+    assert full.d_ffn is not None
     own = full if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
     chance = {"sign_flips": 0.5, "jaccard": chance_overlap(full.d_ffn, share), "attn_cosine": 0.0, "ffn_cosine": 0.0}
     return table_of(side_by_side(full, own, probes, share=share, seed=study.seed), chance, study.seed)
