@@ -10,6 +10,7 @@ from scipy.linalg import subspace_angles
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA, TruncatedSVD
 
+from quantcliff import cka as linear
 from quantcliff import representations as rep
 from quantcliff import subspaces as sub
 from quantcliff.charts import representations as charts
@@ -27,7 +28,7 @@ def moments(x, y):
 
 
 def cka(x, y, debiased=False):
-    return rep.cka(*moments(x, y), debiased)
+    return linear.cka(*moments(x, y), debiased)
 
 
 def signal(rng, n=200, width=12, decay=1.0, shift=2.0):
@@ -119,7 +120,7 @@ def test_cka_chance_is_the_mean_over_shuffled_pairings():
     found = [(cka(x, y[order]), cka(x, y[order], True)) for order in (rng.permutation(25) for _ in range(3000))]
     filled = [sub.participation(Cross.of(array, array).second(centred=True)) for array in (x, y)]
     mean, debiased = np.mean(found, axis=0)
-    assert rep.cka_chance(*filled, 25) == pytest.approx(mean, rel=0.02)
+    assert linear.cka_chance(*filled, 25) == pytest.approx(mean, rel=0.02)
     assert mean > 0.05
     assert debiased == pytest.approx(0, abs=0.01)
 
@@ -188,9 +189,9 @@ def test_error_measures_equal_the_direct_computation(centred):
     if centred:
         x, y = x - x.mean(0), y - y.mean(0)
     e = y - x
-    u, w = (np.linalg.svd(a, full_matrices=False)[2][:3].T for a in (x, e))
     gain = (x * y).sum() / (x * x).sum()
     left = y - gain * x
+    u, w, rest = (np.linalg.svd(a, full_matrices=False)[2][:3].T for a in (x, e, left))
     want = {
         "error_share": np.linalg.norm(e @ u) ** 2 / np.linalg.norm(e) ** 2,
         "error_overlap": np.mean(np.cos(subspace_angles(u, w)) ** 2),
@@ -199,6 +200,7 @@ def test_error_measures_equal_the_direct_computation(centred):
         "gain": gain,
         "fade_share": np.linalg.norm((gain - 1) * x) ** 2 / np.linalg.norm(e) ** 2,
         "residual_share": np.linalg.norm(left @ u) ** 2 / np.linalg.norm(left) ** 2,
+        "residual_overlap": np.mean(np.cos(subspace_angles(u, rest)) ** 2),
     }
     for name, matrix in (("signal", x), ("error", e), ("residual", left)):
         energies = np.linalg.svd(matrix, compute_uv=False) ** 2
@@ -215,7 +217,7 @@ def test_isotropic_error_meets_the_signal_by_chance_only():
     for _ in range(200):
         x = signal(rng, n=100, width=16)
         found.append(rep.aligned(*moments(x, x + rng.standard_normal(x.shape)), [4], True))
-    for name in ("error_share", "error_overlap", "residual_share"):
+    for name in ("error_share", "error_overlap", "residual_share", "residual_overlap"):
         assert np.mean([values[name, 4] for values in found]) == pytest.approx(4 / 16, abs=0.02)
         assert rep.chance_of(name, 4, found[0], 16, 100)[0] == 4 / 16
 
@@ -281,7 +283,7 @@ def test_equal_models_have_no_error_to_align():
     assert found["subspace"] == pytest.approx(1)
     assert found["gain"] == pytest.approx(1)
     assert found["error_size"] == pytest.approx(0, abs=1e-12)
-    assert all(np.isnan(found[name]) for name in ("error_share", "error_overlap", "fade_share", "residual_share"))
+    assert all(np.isnan(found[name]) for name in ("error_share", "error_overlap", "fade_share", "residual_overlap"))
 
 
 def test_constant_activations_give_nan():
@@ -330,6 +332,11 @@ def test_cka_table(layers):
     found = table[(table.measure == "cka") & (table.layer_fp == 0) & (table.layer_q == 2)].iloc[0]
     assert found.high - found.estimate == pytest.approx(reach, rel=1e-3)
     assert set(table[table.measure == "cka_debiased"].chance) == {0.0}
+    some = rep.cka_table(full, quantized, parts, [(2, 0), (1, 1)])
+    whole = table.set_index(["measure", "layer_fp", "layer_q"]).estimate
+    assert some.set_index(["measure", "layer_fp", "layer_q"]).estimate.to_dict() == {
+        key: whole[key] for key in whole.index if key[1:] in ((2, 0), (1, 1))
+    }
     assert table[table.measure == "cka"].chance.between(0, 0.2).all()
 
 

@@ -13,18 +13,19 @@ and what is needed to read them (all *chosen* here, not in the paper)
 `shift_share`          share of the energy of E that is one shift common to all rows
 `gain`                 g = <H_FP, H_Q> / <H_FP, H_FP>: how much of the signal is still there, 1 all of it, 0 nothing
 `fade_share`           share of the energy of E that is the missing signal (g - 1) H_FP
-`residual_share`       like `error_share`, of what the fade leaves: H_Q - g H_FP
+`residual_share`, `residual_overlap`  like `error_share` and `error_overlap`, of what the fade leaves: H_Q - g H_FP
 `signal_directions`, `error_directions`, `residual_directions`  how many directions its energy fills (participation)
 Everything follows from streamed second moments (`moments.Cross`): memory grows with width squared, not with rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from quantcliff.cka import cka_chance, cosine, hsic
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.moments import Cross, blocks, jackknife, replicates
@@ -48,47 +49,6 @@ def default_k(width: int) -> int:
     return max(1, round(width * SHARE_OF_WIDTH))
 
 
-def hsic(cross: Cross, debiased: bool = False) -> float:
-    """||X^T Y||_F^2 with column means removed; NaN where x or y does not vary.
-
-    Up to a factor that cancels in CKA this is HSIC with a linear kernel. Debiased: the U-statistic of Song et al.
-    (2007), needs 4 rows, NaN with fewer.
-    """
-    lengths = cross.centred_squares()
-    if lengths.x <= RESOLUTION * cross.square_x or lengths.y <= RESOLUTION * cross.square_y:
-        return np.nan
-    value = float((cross.second(centred=True) ** 2).sum())
-    if not debiased:
-        return value
-    n = cross.n
-    return value - n / (n - 2) * lengths.xy + lengths.x * lengths.y / ((n - 1) * (n - 2)) if n > 3 else np.nan
-
-
-def cka(xx: Cross, yy: Cross, xy: Cross, debiased: bool = False) -> float:
-    """Linear CKA (Kornblith et al. 2019, arXiv 1905.00414) of two activation matrices from their moments.
-
-    Between 0 and 1, but with few rows for the width plain CKA of unrelated data is far above 0 (`cka_chance`); the
-    debiased one is 0 on average there and may be negative. NaN where x or y does not vary, and where a debiased norm
-    is not positive.
-    """
-    values = np.array([[hsic(cross, debiased)] for cross in (xy, xx, yy)])
-    return float(_cosine(*values)[0])
-
-
-def _cosine(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
-    positive = (xx > 0) & (yy > 0)
-    return xy / np.sqrt(np.where(positive, xx * yy, np.nan))
-
-
-def cka_chance(participation_x: float, participation_y: float, n: int) -> float:
-    """Mean of plain CKA over all shuffles of the rows of y, exactly: tr(K) tr(L) / ((n - 1) ||K|| ||L||).
-
-    K and L are the centred Gram matrices; tr(K)/||K|| is the root of the `participation` of the centred moment of x.
-    So chance is the geometric mean of how many directions the two fill, over n - 1. Debiased CKA has chance 0.
-    """
-    return float(np.sqrt(participation_x * participation_y) / (n - 1))
-
-
 def aligned(xx: Cross, yy: Cross, xy: Cross, ks: Sequence[int], centred: bool) -> dict[tuple[str, int | None], float]:
     """The measures of one layer of both models, by name and k (None where a measure has no k).
 
@@ -109,13 +69,14 @@ def aligned(xx: Cross, yy: Cross, xy: Cross, ks: Sequence[int], centred: bool) -
     if not centred:
         shift = yy.x - xx.x
         values["shift_share", None] = float(shift @ shift / xx.n / size)
-    u, v, w = (directions(second, max(ks), floor) for second in (signal, other, error))
+    u, v, w, left = (directions(second, max(ks), floor) for second in (signal, other, error, residual))
     for name, second in (("signal", signal), ("error", error), ("residual", residual)):
         values[f"{name}_directions", None] = participation(second, floor)
         values |= {(f"{name}_share", k): float(share(u, second, floor)[k - 1]) for k in ks}
     for k in ks:
         values["subspace", k] = overlap(u[:, :k], v[:, :k])
         values["error_overlap", k] = overlap(u[:, :k], w[:, :k])
+        values["residual_overlap", k] = overlap(u[:, :k], left[:, :k])
     return values
 
 
@@ -131,7 +92,7 @@ def chance_of(
         return 1 / n, np.nan, np.nan
     if k is None or measure == "signal_share":
         return np.nan, np.nan, np.nan
-    if measure in ("subspace", "error_overlap"):
+    if measure in ("subspace", "error_overlap", "residual_overlap"):
         return random_share(k, width, float(k))
     return random_share(k, width, values[measure.replace("share", "directions"), None])
 
@@ -140,33 +101,35 @@ def cka_table(
     full: Float[np.ndarray, "n layers d"],
     quantized: Float[np.ndarray, "n layers d"],
     parts: list[Int[np.ndarray, " _"]],
+    pairs: Collection[tuple[int, int]] | None = None,
 ) -> pd.DataFrame:
-    """`cka` and `cka_debiased` of every pair of layers, with jackknife intervals over the blocks `parts` of rows.
+    """`cka` and `cka_debiased` of pairs of layers, with jackknife intervals over the blocks `parts` of rows.
 
     The arrays may be memory-mapped: one pair of layers is read at a time. `chance` is the mean over shuffled pairings.
+
+    Args:
+        pairs: (full precision, quantized) layers, counted from 0; None for every layer with every layer.
     """
+    pairs = list(np.ndindex(full.shape[1], quantized.shape[1])) if pairs is None else pairs
+    own_full = {i: _own(full[:, i], parts) for i in sorted({i for i, _ in pairs})}
+    own_quantized = {j: _own(quantized[:, j], parts) for j in sorted({j for _, j in pairs})}
     n = sum(map(len, parts))
-    norms_full, filled_full = _norms(full, parts)
-    norms_quantized, filled_quantized = _norms(quantized, parts)
     rows = []
-    for i, j in np.ndindex(full.shape[1], quantized.shape[1]):
+    for i, j in pairs:
         both = np.array([(hsic(c), hsic(c, debiased=True)) for c in replicates(full[:, i], quantized[:, j], parts)])
-        values = _cosine(both, norms_full[i], norms_quantized[j])
-        chance = cka_chance(filled_full[i], filled_quantized[j], n)
+        (norms_full, filled_full), (norms_quantized, filled_quantized) = own_full[i], own_quantized[j]
+        values = cosine(both, norms_full, norms_quantized)
+        chance = cka_chance(filled_full, filled_quantized, n)
         rows.append(_row("cka", i, j, True, None, values[:, 0], (chance, np.nan, np.nan), n))
         rows.append(_row("cka_debiased", i, j, True, None, values[:, 1], (0.0, np.nan, np.nan), n))
     return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
-def _norms(activations: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray, list[float]]:
-    """HSIC of each layer with itself, plain and debiased (layer, replicate, 2), and its participation on all rows."""
-    norms, filled = [], []
-    for layer in range(activations.shape[1]):
-        own = activations[:, layer]
-        norms.append([(hsic(moment), hsic(moment, debiased=True)) for moment in replicates(own, own, parts)])
-        total = next(replicates(own, own, parts))
-        filled.append(participation(total.second(centred=True), RESOLUTION * total.square_x))
-    return np.array(norms), filled
+def _own(layer: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """HSIC of a layer with itself, plain and debiased (replicate, 2), and its participation on all rows."""
+    norms = [(hsic(moment), hsic(moment, debiased=True)) for moment in replicates(layer, layer, parts)]
+    total = next(replicates(layer, layer, parts))
+    return np.array(norms), participation(total.second(centred=True), RESOLUTION * total.square_x)
 
 
 def aligned_table(

@@ -21,9 +21,12 @@ def above(value: float, floor: float) -> float:
 def directions(second: Float64[np.ndarray, "d d"], k: int, floor: float) -> Float64[np.ndarray, "d k"]:
     """Top-k eigenvectors of a second moment X^T X, largest first: the top-k right singular vectors of X.
 
-    A column is NaN if its eigenvalue is not above `floor`: then X does not have that many directions.
+    A column is NaN if its eigenvalue is not above `floor`: then X does not have that many directions. All are NaN where
+    the moment is.
     """
     width = len(second)
+    if np.isnan(second).any():
+        return np.full((width, k), np.nan)
     values, vectors = linalg.eigh(second, subset_by_index=[width - k, width - 1], driver="evr")
     return np.where(values > floor, vectors, np.nan)[:, ::-1]
 
