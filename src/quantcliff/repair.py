@@ -29,7 +29,7 @@ from quantcliff.study import FULL, Study
 from quantcliff.trials import Trial, halves, summarise
 
 PROTECTED_BITS = 8
-RANDOM_DRAWS = 3
+RANDOM_DRAWS = 2
 
 
 def by_kurtosis(weights: Mapping[str, Tensor]) -> list[str]:
@@ -92,7 +92,7 @@ def measure(
         n, bits = max(layers), {trial.setting: trial.average_bits for trial in trials}
         kept = f"first {_layers(n)}"
         trials += bench.amplification("alone", bench.streams, bits[""], alphas, rules)
-        trials += bench.amplification("after protection", bench.protected([n])[n], bits[kept], alphas, rules)
+        trials += bench.amplification("after protection", bench.protected[n], bits[kept], alphas, rules)
         trials += [*bench.compensation(eora_ranks, moments), *bench.domino()]
         return summarise(trials, bench.groups, bench.validation, study.seed)
 
@@ -152,13 +152,11 @@ class Bench:
     def eight_runner(self) -> Runner:
         return Runner(self._load(self.eight))
 
-    def protected(self, n: Sequence[int]) -> dict[int, Streams]:
-        """Number of first layers in 8 bits -> streams."""
-        return relay(self.eight_runner, self.own, n, self.probes)
-
     def first_layers(self, counts: Sequence[int]) -> Iterator[Trial]:
+        """Protection by place; leaves the streams of each number of protected layers in `protected`."""
+        self.protected = relay(self.eight_runner, self.own, counts, self.probes)
         last = relay(self.own, self.eight_runner, [self.n_layers - n for n in counts], self.probes)
-        for n, streams in self.protected(counts).items():
+        for n, streams in self.protected.items():
             here, there = range(n), range(self.n_layers - n, self.n_layers)
             first_bits, last_bits = (self._bits(bits_by_layer=_eight(layers)) for layers in (here, there))
             first, mirror = f"first {_layers(n)}", f"last {_layers(n)}"
@@ -239,13 +237,19 @@ class Bench:
             yield Trial("compensation", plain, rank, bits, other, control=True)
 
     def domino(self) -> Iterator[Trial]:
-        cuts, n = depths(self.n_layers), self.n_layers
-        first = relay(self.own, self.full, cuts, self.probes)
-        last = relay(self.full, self.own, [n - k for k in cuts], self.probes)
-        for k in cuts:
-            for name, streams, layers in (("first", first[k], range(k)), ("last", last[n - k], range(n - k, n))):
+        """The first k, and the last k, layers quantized; with none of them every known fact is right by definition."""
+        n, (_, *inner, _) = self.n_layers, depths(self.n_layers)
+        first = relay(self.own, self.full, inner, self.probes)
+        last = relay(self.full, self.own, [n - k for k in inner], self.probes)
+        ends = {0: np.ones(len(self.probes)), n: self._right(self.streams)}
+        for side, right in (
+            ("first", ends | {k: self._right(first[k]) for k in inner}),
+            ("last", ends | {k: self._right(last[n - k]) for k in inner}),
+        ):
+            for k in sorted(right):
+                layers = range(k) if side == "first" else range(n - k, n)
                 bits = self._bits(layers=tuple(layers))
-                yield Trial("domino", f"{name} {k}", k, bits, self._right(streams), control=name == "last")
+                yield Trial("domino", f"{side} {k}", k, bits, right[k], control=side == "last")
 
 
 def _eight(layers: Sequence[int]) -> tuple[tuple[int, int], ...]:
