@@ -54,10 +54,10 @@ def test_perplexity_of_even_chances_is_the_number_of_choices():
 
 
 def test_summary_of_known_ranks():
-    scores = pd.DataFrame({"rank": [1, 1, 3, 6, 2000], "probability": [0.9, 0.8, 0.1, 0.1, 0.1], "kl": [0, 0, 1, 1, 3]})
+    scores = pd.DataFrame({"rank": [1, 1, 5, 6, 2000], "probability": [0.9, 0.8, 0.1, 0.1, 0.1], "kl": [0, 0, 1, 1, 3]})
     found = macro.summary(scores).set_index("measure")
     expected = {
-        "accuracy": 2 / 5, "top5": 3 / 5, "probability": 0.4, "rank_mean": 2011 / 5, "rank_median": 3, "kl": 1,
+        "accuracy": 2 / 5, "top5": 3 / 5, "probability": 0.4, "rank_mean": 2013 / 5, "rank_median": 5, "kl": 1,
         "rank 1": 2 / 5, "rank 2 to 5": 1 / 5,
         "rank 6 to 100": 1 / 5, "rank 101 to 1,000": 0, "rank above 1,000": 1 / 5,
     }  # fmt: skip

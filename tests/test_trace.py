@@ -1,5 +1,7 @@
 """Hooks do what their names say, on four architectures; recordings are whole, reused and never silently broken."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +250,29 @@ def test_a_killed_recording_leaves_nothing_that_looks_finished(runners, tmp_path
     with pytest.raises(KeyboardInterrupt):
         Trace.record(runner, probes, ["resid_post"], "last", tmp_path, size=3)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_is_said_before_anything_is_written(runners, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        Trace.record(runners["llama"], prompts(), ["resid_post"], "last", tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_nan_at_a_position_that_no_answer_is_read_from_is_found_too(runners, tmp_path, monkeypatch):
+    run = Runner.run
+
+    def spoiled(self, *args, **kwargs):
+        logits, recorded = run(self, *args, **kwargs)
+        recorded[site("gate", 1)][0, 0, 0] = torch.nan
+        return logits, recorded
+
+    monkeypatch.setattr(Runner, "run", spoiled)
+    with pytest.raises(InputError, match="NaN or Inf"):
+        Trace.record(runners["llama"], prompts(), ["gate"], "all", tmp_path)
 
 
 def test_batches_cover_every_prompt_once_and_pad_on_the_right():

@@ -114,7 +114,7 @@ class Runner:
             raise InputError(f"{self.model.name} has no site {min(missing)}: leave that kind of activation out.")
         logits = self._forward(ids.to(self.device), hooks, start_layer)
         if not bool(torch.isfinite(logits).all()):
-            raise InputError(self._first_bad(ids, edits, start_layer))
+            raise InputError(self.first_bad(ids, edits, start_layer))
         return (logits if last is None else logits[:, 0]), recorded
 
     @torch.no_grad()
@@ -148,12 +148,13 @@ class Runner:
             for block in blocks:
                 block.pop("forward", None)
 
-    def _first_bad(self, ids: Tensor, edits: Mapping[str, Edit], start_layer: int | None) -> str:
-        """Say where the first NaN or Inf comes up."""
+    @torch.no_grad()
+    def first_bad(self, ids: Tensor, edits: Mapping[str, Edit] | None = None, start_layer: int | None = None) -> str:
+        """A sentence that says in which layer and module the first NaN or Inf comes up; arguments as for `run`."""
         names = [site(k, n) for n in range(start_layer or 0, self.n_layers) for k in SITES if k != "pattern"]
         present = [name for name in names if name in self.bridge.hook_dict]
         recorded: dict[str, Tensor] = {}
-        hooks = [(name, _edit(edit)) for name, edit in edits.items()]
+        hooks = [(name, _edit(edit)) for name, edit in (edits or {}).items()]
         self._forward(ids.to(self.device), hooks + [(n, _keep(recorded, n)) for n in present], start_layer)
         bad = [name for name in present if name in recorded and not torch.isfinite(recorded[name]).all()]
         where = "the final norm or the head"

@@ -4,6 +4,7 @@ Prompts go through in batches of about equal length. They are padded on the righ
 token never sees what comes after it, so padding changes no result (tested).
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,7 @@ class Trace:
             size: prompts per batch; memory grows with it, not with the number of prompts.
 
         Raises:
-            InputError: NaN or Inf in the activations, or a kind of site the model does not have.
+            InputError: NaN or Inf in the activations, a kind of site the model does not have, or a full disk.
         """
         key = hashlib.sha256(f"{runner.model.digest} {probes.digest} {positions}".encode()).hexdigest()[:16]
         home = folder / key
@@ -106,9 +107,11 @@ class Trace:
                 _, recorded = runner.run(batch.ids, record=list(names), last=batch.last)
                 for name, tensor in recorded.items():
                     kind, layer = names[name]
+                    if not bool(torch.isfinite(tensor).all()):
+                        raise InputError(runner.first_bad(batch.ids))
                     if kind not in files:
                         shape = (int(self.offsets[-1]), runner.n_layers, tensor.shape[-1])
-                        files[kind] = np.lib.format.open_memmap(part[kind], "w+", np.float32, shape)
+                        files[kind] = _allocate(part[kind], shape)
                     self._write(files[kind], layer, batch, probes, positions, tensor.float().cpu())
             for kind, file in files.items():
                 file.flush()
@@ -127,6 +130,22 @@ class Trace:
                 at = int(batch.last[row]) if positions == "last" else int(probes.subject[index, 1])
                 values = tensor[row, at] if at >= 0 else torch.full(tensor.shape[-1:], torch.nan)
             file[self.offsets[index] : self.offsets[index + 1], layer] = values.numpy()
+
+
+def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A float32 .npy file of this shape whose space on disk is taken at once: a full disk must not show up later."""
+    file = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    try:
+        with path.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(
+            f"the disk is full: activations of {file.nbytes:,} bytes do not fit into {path.parent}; free some space "
+            "and run the same command again"
+        ) from error
+    return file
 
 
 def rank_of(logits: Float[Tensor, "batch vocab"], answers: Sequence[Sequence[int]]) -> Int[Tensor, " batch"]:
