@@ -16,6 +16,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from quantcliff import components as c
+from quantcliff import components_measures as m
 from quantcliff import models, tables
 from quantcliff.charts import components as charts
 from quantcliff.facts import Probes
@@ -39,17 +40,17 @@ def vectors(seed: int, rows: int = 3, width: int = 40) -> torch.Tensor:
 
 def test_entropy_of_uniform_and_one_hot():
     uniform, one_hot = torch.full((1, 5), 0.2), torch.eye(5)[:1]
-    assert c.normalised_entropy(uniform, torch.tensor([5])).item() == pytest.approx(1)
-    assert c.normalised_entropy(one_hot, torch.tensor([5])).item() == 0
+    assert m.normalised_entropy(uniform, torch.tensor([5])).item() == pytest.approx(1)
+    assert m.normalised_entropy(one_hot, torch.tensor([5])).item() == 0
 
 
 def test_entropy_counts_visible_keys_only():
     """A query at position 2 that looks evenly at its three keys has entropy 1, whatever padding follows."""
     scores = torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
     causal = scores.softmax(-1)
-    measured = c.normalised_entropy(causal, torch.arange(1, 7))
+    measured = m.normalised_entropy(causal, torch.arange(1, 7))
     assert measured[0].isnan()
-    assert c.normalised_entropy(torch.tensor([0.9999]), torch.tensor(1)).isnan(), "not infinite either"
+    assert m.normalised_entropy(torch.tensor([0.9999]), torch.tensor(1)).isnan(), "not infinite either"
     torch.testing.assert_close(measured[1:], torch.ones(5))
 
 
@@ -58,21 +59,21 @@ def test_entropy_counts_visible_keys_only():
 def test_entropy_is_scipys_and_ignores_padding(seed, padding):
     p = patterns(seed)
     n_keys = torch.full((3,), 7)
-    measured = c.normalised_entropy(p, n_keys)
+    measured = m.normalised_entropy(p, n_keys)
     expected = [entropy(row.double().numpy()) / math.log(7) for row in p]
     torch.testing.assert_close(measured, torch.tensor(expected, dtype=torch.float32), atol=1e-6, rtol=1e-5)
     padded = torch.nn.functional.pad(p, (0, padding))
-    torch.testing.assert_close(c.normalised_entropy(padded, n_keys), measured)
+    torch.testing.assert_close(m.normalised_entropy(padded, n_keys), measured)
 
 
 @quick
 @given(seeds, seeds)
 def test_jensen_shannon_is_scipys_symmetric_and_bounded(a, b):
     p, q = patterns(a), patterns(b)
-    measured = c.jensen_shannon(p, q)
+    measured = m.jensen_shannon(p, q)
     expected = [jensenshannon(x.double().numpy(), y.double().numpy(), base=2) ** 2 for x, y in zip(p, q, strict=True)]
     np.testing.assert_allclose(measured.numpy(), expected, atol=1e-6)
-    torch.testing.assert_close(c.jensen_shannon(q, p), measured)
+    torch.testing.assert_close(m.jensen_shannon(q, p), measured)
     assert (measured >= 0).all()
     assert (measured <= 1).all()
 
@@ -81,30 +82,30 @@ def test_jensen_shannon_is_scipys_symmetric_and_bounded(a, b):
 @given(seeds, seeds)
 def test_jensen_shannon_is_zero_only_for_equal_patterns(a, b):
     p, q = patterns(a), patterns(b)
-    assert (c.jensen_shannon(p, p) == 0).all()
-    assert ((c.jensen_shannon(p, q) > 0) == (a != b)).all()
+    assert (m.jensen_shannon(p, p) == 0).all()
+    assert ((m.jensen_shannon(p, q) > 0) == (a != b)).all()
 
 
 def test_jensen_shannon_of_disjoint_patterns_is_one():
     p, q = torch.tensor([[0.5, 0.5, 0, 0]]), torch.tensor([[0, 0, 0.3, 0.7]])
-    assert c.jensen_shannon(p, q).item() == pytest.approx(1)
+    assert m.jensen_shannon(p, q).item() == pytest.approx(1)
 
 
 @quick
 @given(seeds, seeds, st.floats(0.01, 100))
 def test_sign_flips_know_signs_only(a, b, scale):
     x, y = vectors(a), vectors(b)
-    flips = c.sign_flips(x, y)
-    torch.testing.assert_close(flips, c.sign_flips(x * scale, y))
-    torch.testing.assert_close(flips, c.sign_flips(y, x))
+    flips = m.sign_flips(x, y)
+    torch.testing.assert_close(flips, m.sign_flips(x * scale, y))
+    torch.testing.assert_close(flips, m.sign_flips(y, x))
     torch.testing.assert_close(flips, ((x > 0) != (y > 0)).float().mean(-1))
-    torch.testing.assert_close(c.sign_flips(x, -y), 1 - flips)
-    assert (c.sign_flips(x, x) == 0).all()
-    assert (c.sign_flips(x, -x) == 1).all()
+    torch.testing.assert_close(m.sign_flips(x, -y), 1 - flips)
+    assert (m.sign_flips(x, x) == 0).all()
+    assert (m.sign_flips(x, -x) == 1).all()
 
 
 def test_sign_flips_of_unrelated_gates_are_half():
-    assert c.sign_flips(vectors(0, 1, 40_000), vectors(1, 1, 40_000)).item() == pytest.approx(0.5, abs=0.01)
+    assert m.sign_flips(vectors(0, 1, 40_000), vectors(1, 1, 40_000)).item() == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +113,13 @@ def test_sign_flips_of_unrelated_gates_are_half():
     [(256, 0.01, 3), (100, 0.01, 1), (300, 0.01, 3), (700, 0.01, 7), (301, 0.01, 4), (10, 0.01, 1), (8, 1.0, 8)],
 )
 def test_top_count_rounds_up(n, share, k):
-    assert c.top_count(n, share) == k
+    assert m.top_count(n, share) == k
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5])
 def test_top_count_refuses_a_share_outside_its_range(share):
     with pytest.raises(ValueError, match="share"):
-        c.top_count(10, share)
+        m.top_count(10, share)
 
 
 @quick
@@ -130,32 +131,32 @@ def test_top_overlap_is_set_arithmetic(a, b, share, scale):
     for u, v in zip(x.abs().tolist(), y.abs().tolist(), strict=True):
         top = [set(sorted(range(40), key=lambda i, w=w: -w[i])[:k]) for w in (u, v)]
         expected.append(len(top[0] & top[1]) / len(top[0] | top[1]))
-    measured = c.top_overlap(x, y, share)
+    measured = m.top_overlap(x, y, share)
     np.testing.assert_allclose(measured.numpy(), expected, rtol=1e-6)
-    torch.testing.assert_close(c.top_overlap(-scale * x, y, share), measured)
-    assert (c.top_overlap(x, x, share) == 1).all()
+    torch.testing.assert_close(m.top_overlap(-scale * x, y, share), measured)
+    assert (m.top_overlap(x, x, share) == 1).all()
 
 
 def test_chance_overlap_is_what_random_sets_give():
     x, y = vectors(0, 20_000), vectors(1, 20_000)
     for share in (0.01, 0.1, 0.5):
-        assert c.top_overlap(x, y, share).mean().item() == pytest.approx(c.chance_overlap(40, share), abs=0.005)
-    assert c.chance_overlap(40, 1.0) == pytest.approx(1)
-    assert c.chance_overlap(100, 0.01) == pytest.approx(0.01)
+        assert m.top_overlap(x, y, share).mean().item() == pytest.approx(m.chance_overlap(40, share), abs=0.005)
+    assert m.chance_overlap(40, 1.0) == pytest.approx(1)
+    assert m.chance_overlap(100, 0.01) == pytest.approx(0.01)
 
 
 @quick
 @given(seeds, seeds, st.floats(0.1, 10))
 def test_cosine_knows_direction_only(a, b, scale):
     x, y = vectors(a), vectors(b)
-    measured = c.cosine(x, y)
+    measured = m.cosine(x, y)
     expected = (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))
     torch.testing.assert_close(measured, expected)
-    torch.testing.assert_close(c.cosine(scale * x, y), measured)
-    torch.testing.assert_close(c.cosine(-x, y), -measured)
+    torch.testing.assert_close(m.cosine(scale * x, y), measured)
+    torch.testing.assert_close(m.cosine(-x, y), -measured)
     rotation = torch.linalg.qr(vectors(a ^ 1, 40, 40)).Q
-    torch.testing.assert_close(c.cosine(x @ rotation, y @ rotation), measured, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(c.cosine(x, x), torch.ones(3))
+    torch.testing.assert_close(m.cosine(x @ rotation, y @ rotation), measured, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(m.cosine(x, x), torch.ones(3))
 
 
 def prompts(n: int = 9, subjects: bool = True) -> Probes:
@@ -265,12 +266,12 @@ def test_measures_are_those_of_recorded_sites(tiny_llama):
     for position, at in (("last", ids.shape[1] - 1), ("last_subject", 2)):
         fp, q = ({k: t[0, :, at] if k == "pattern" else t[0, at] for k, t in one.items()} for one in seen)
         expected = {
-            "entropy": c.normalised_entropy(q["pattern"], torch.tensor(at + 1)),
-            "jsd": c.jensen_shannon(fp["pattern"], q["pattern"]),
-            "attn_cosine": c.cosine(fp["attn_out"], q["attn_out"]),
-            "sign_flips": c.sign_flips(fp["gate"], q["gate"]),
-            "jaccard": c.top_overlap(fp["post"], q["post"], 0.1),
-            "ffn_cosine": c.cosine(fp["mlp_out"], q["mlp_out"]),
+            "entropy": m.normalised_entropy(q["pattern"], torch.tensor(at + 1)),
+            "jsd": m.jensen_shannon(fp["pattern"], q["pattern"]),
+            "attn_cosine": m.cosine(fp["attn_out"], q["attn_out"]),
+            "sign_flips": m.sign_flips(fp["gate"], q["gate"]),
+            "jaccard": m.top_overlap(fp["post"], q["post"], 0.1),
+            "ffn_cosine": m.cosine(fp["mlp_out"], q["mlp_out"]),
         }
         for measure, value in expected.items():
             np.testing.assert_allclose(found[position, "in_situ", measure, False][row, layer], value, atol=1e-5)
@@ -370,7 +371,7 @@ def test_measure_of_a_study(tiny_llama, tmp_path):
             )
         for measure in ("attn_cosine", "ffn_cosine", "jaccard"):
             assert by_measure["rtn-8bit-g32"][measure] > by_measure["rtn-2bit-g32"][measure]
-    assert table.loc[table["measure"] == "jaccard", "chance"].unique().tolist() == [c.chance_overlap(64, 0.1)]
+    assert table.loc[table["measure"] == "jaccard", "chance"].unique().tolist() == [m.chance_overlap(64, 0.1)]
 
 
 def component_table() -> pd.DataFrame:

@@ -5,11 +5,10 @@ the damage done below it. *On clean input*: every attention and every FFN of the
 stream that full precision has at that place, so what is left is the component's own failure. Source: arXiv 2604.19884,
 component analysis; where its formula is not published, a docstring says what was chosen.
 
-First the measures on tensors, then what sets two models side by side over many prompts. What one quantized part costs
-by itself stands in `components_sensitivity`.
+The measures themselves stand in `components_measures`, what one quantized part costs by itself in
+`components_sensitivity`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -18,11 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import hypergeom
 from torch import Tensor
 from tqdm import tqdm
 
 from quantcliff import stats
+from quantcliff.components_measures import (
+    chance_overlap,
+    cosine,
+    jensen_shannon,
+    normalised_entropy,
+    sign_flips,
+    top_overlap,
+)
 from quantcliff.facts import Probes
 from quantcliff.positions import spans
 from quantcliff.smoothing import unsmoothed
@@ -43,77 +49,6 @@ COMPONENT = {
 }  # fmt: skip
 """Every measure and the component it speaks of. `entropy` is the quantized model's own; the others set it beside full
 precision."""
-
-
-def normalised_entropy(pattern: Float[Tensor, "*rows key"], n_keys: Int[Tensor, "*#rows"]) -> Float[Tensor, "*rows"]:
-    """How widely a query spreads its attention: H = -sum p ln p / ln(n_keys), 0 (one key) to 1 (all keys alike).
-
-    Args:
-        pattern: attention probabilities of one query over the keys, 0 on masked and padded keys.
-        n_keys: number of keys the query may look at: its position + 1 under a causal mask, never the padded length.
-
-    Returns:
-        Entropy as a share of its maximum, no unit; NaN where a query sees one key and the share means nothing.
-    """
-    entropy = torch.special.entr(pattern.double()).sum(-1)
-    return torch.where(n_keys > 1, entropy / n_keys.double().log(), torch.nan).to(pattern.dtype)
-
-
-def jensen_shannon(p: Float[Tensor, "*rows key"], q: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
-    """Jensen-Shannon divergence of two attention patterns in bits: 0 when equal, 1 when they share no key."""
-    p, q = p.double(), q.double()
-    entr = torch.special.entr
-    divergence = (entr((p + q) / 2) - (entr(p) + entr(q)) / 2).sum(-1) / math.log(2)
-    return divergence.clamp(0, 1).float()
-
-
-def sign_flips(full: Float[Tensor, "*rows neuron"], quantized: Float[Tensor, "*rows neuron"]) -> Float[Tensor, "*rows"]:
-    """Share of gate pre-activations whose sign differs, mean[sign(g_FP) != sign(g_Q)]; above 0.3 the paper says severe.
-
-    A flipped gate opens a neuron that was shut, or shuts one that was open. Random signs give 0.5.
-    """
-    return (full.sign() != quantized.sign()).to(full.dtype).mean(-1)
-
-
-def top_count(n_neurons: int, share: float) -> int:
-    """Number of neurons in the top `share`, rounded up, at least 1: 3 of 256 at 1%.
-
-    Raises:
-        ValueError: the share is not in (0, 1].
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"the share of top neurons must lie in (0, 1], not {share}")
-    return max(1, math.ceil(round(share * n_neurons, 6)))
-
-
-def top_overlap(
-    full: Float[Tensor, "*rows neuron"], quantized: Float[Tensor, "*rows neuron"], share: float = 0.01
-) -> Float[Tensor, "*rows"]:
-    """Jaccard overlap |A and B| / |A or B| of the most active neurons of two models, 0 to 1; the paper's 0.1 is lost.
-
-    Args:
-        full, quantized: input of `down_proj`; its absolute value is a neuron's activity (chosen).
-        share: share of neurons that counts as most active, see `top_count`.
-    """
-    k = top_count(full.shape[-1], share)
-    chosen = []
-    for activity in (full, quantized):
-        index = activity.abs().topk(k).indices
-        chosen.append(torch.zeros_like(activity, dtype=torch.bool).scatter_(-1, index, True))
-    shared = (chosen[0] & chosen[1]).sum(-1)
-    return (shared / (2 * k - shared)).to(full.dtype)
-
-
-def chance_overlap(n_neurons: int, share: float = 0.01) -> float:
-    """Expected `top_overlap` of two sets drawn at random: the overlap of two draws of k is hypergeometric."""
-    k = top_count(n_neurons, share)
-    draws = hypergeom(n_neurons, k, k)
-    return float(sum(draws.pmf(i) * i / (2 * k - i) for i in range(k + 1)))
-
-
-def cosine(full: Float[Tensor, "*rows d"], quantized: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
-    """Cosine of two output vectors, -1 to 1; about 0 means the output lost its meaning. A zero vector gives 0."""
-    return torch.nn.functional.cosine_similarity(full, quantized, dim=-1)
 
 
 PERFECT = {"jsd": 0.0, "attn_cosine": 1.0, "sign_flips": 0.0, "jaccard": 1.0, "ffn_cosine": 1.0}
