@@ -187,17 +187,21 @@ def train(folder: Path, device: str) -> None:
 @atlas.command()
 @click.argument("model", default="atlas")
 @click.option("--group-size", "sizes", type=int, multiple=True, default=[128], show_default=True)
-@click.option("--facts", "n_facts", default=2000, show_default=True, help="How many facts to ask.")
-def evaluate(model: str, sizes: tuple[int, ...], n_facts: int) -> None:
+@click.option("--facts", "n_facts", default=6000, show_default=True, help="How many facts to ask.")
+@click.option("--card", type=FILE, help="Folder to write a model card with these figures to.")
+def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None) -> None:
     """Print what MODEL answers at full precision and what survives at 8, 4, 3 and 2 bits by every method.
 
     --group-size can be given several times; -1 is one group per row.
     """
+    from quantcliff.atlas.card import write_card
     from quantcliff.atlas.evaluate import evaluate as measure
     from quantcliff.atlas.evaluate import requirements
     from quantcliff.models import config_of
 
     full, variants = measure(model, group_sizes=sizes, n_facts=n_facts)
+    if card:
+        write_card(card, full, variants)
     lines = requirements(full, variants, config_of(model).vocab_size)
     for table in (full, variants, lines):
         click.echo(table.to_string(index=False, float_format="{:.3f}".format, na_rep="") + "\n")
