@@ -255,6 +255,8 @@ def test_summary_by_hand() -> None:
     assert accuracy(table, setting="on", part="robust") == pytest.approx(1 / 2)
     assert accuracy(table, setting="on", half="test", part="failure") == pytest.approx(1 / 2)
     assert accuracy(table, setting="off", part="failure") == pytest.approx(1 / 4)
+    assert accuracy(table, setting="on", part="lost") == pytest.approx(3 / 4)
+    assert accuracy(table, repair="none", part="lost") == 0
     gain = one(table, setting="on", measure="gain", part="known")
     assert gain["estimate"] == pytest.approx((4 - 2) / 6)
     over = one(table, setting="on", measure="over_control", part="failure")

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 
 from quantcliff import stats
 
-PARTS = ("known", "robust", "failure")
+PARTS = ("known", "robust", "failure", "lost")
+"""Known facts; of these, what the method's 4-bit model answers, what it gets wrong, and what this very variant lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +53,12 @@ def summarise(
         groups: one row per prompt with the flags known, robust, failure.
 
     Returns:
-        repair, setting, amount, average_bits, control, tuned, layer; `part` (known, robust, failure); `half` (all,
-        test, validation); `measure`: accuracy (Wilson), gain (over no repair) and over_control (both paired
+        repair, setting, amount, average_bits, control, tuned, layer; `part` (one of `PARTS`); `half` (all, test,
+        validation); `measure`: accuracy (Wilson), gain (over no repair) and over_control (both paired
         bootstrap); estimate, low, high, n.
     """
     control = {(trial.repair, trial.setting): trial.right for trial in trials}
+    groups = groups.assign(lost=trials[0].right == 0)
     masks = {"all": np.ones(len(groups), dtype=bool), "test": ~validation, "validation": validation}
     rows = []
     for trial in trials:
