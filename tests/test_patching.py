@@ -14,7 +14,7 @@ from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.interventions import SETTERS, Patch, generic_patch, own_stream, plan, sweep
 from quantcliff.models import Model
-from quantcliff.patching import interaction, measure_variant, recovery, stratified, summarise
+from quantcliff.patching import cut_in_two, interaction, log_odds, measure_variant, recovery, stratified, summarise
 from quantcliff.positions import POSITIONS, aligned, inside, other_facts, spans
 from quantcliff.study import FULL, Study
 from quantcliff.trace import Runner, Trace, batches, score, site
@@ -117,6 +117,22 @@ def test_interaction_is_0_for_damage_that_adds_up_and_1_where_either_part_does_i
     }.items():
         found = interaction(np.array([forward]), np.array([reverse]), quantized, full)
         np.testing.assert_allclose(found, [[expected] * 3], atol=1e-6)
+
+
+def test_halves_that_add_up_in_the_logits_interact_only_in_the_probability():
+    def answered(margin):
+        return 1 / (1 + np.exp(-margin))
+
+    margin = np.linspace(2, 6, 12)
+    four = [answered(margin - loss) for loss in (0, 8, 8, 16)]
+    names = {"kind": "resid_post", "positions": "all", "donor": "same", "window": 1, "layer": 0}
+    full, forward, reverse, quantized = (pd.DataFrame({"prompt": range(12), "probability": p, **names}) for p in four)
+    found = cut_in_two(forward, reverse, quantized, full, {"all": np.arange(12)}).set_index("measure")
+    assert found.loc["interaction", ["estimate", "low", "high"]].tolist() == pytest.approx([0, 0, 0], abs=1e-3)
+    assert found.loc["interaction_probability", "low"] > 0.8
+    assert found["n"].tolist() == [12, 12]
+    assert log_odds(np.array([0.5, 0.9, 0.0]))[:2].tolist() == pytest.approx([0, np.log(9)])
+    assert np.isfinite(log_odds(np.array([0.0, 1.0]))).all()
 
 
 def test_recovery_is_undefined_where_there_is_nothing_to_recover():
@@ -354,7 +370,8 @@ def test_measure_writes_one_tidy_table(study):
     assert sizes["forward", "resid_post"].to_dict() == {("other", 1): 12, ("same", 1): 12}
     assert sizes["forward", "mlp_out"].to_dict() == {("same", 1): 12, ("same", 2): 4}
     both = found[found["direction"] == "both"]
-    assert (both["measure"] == "interaction").all()
+    assert set(both["measure"]) == {"interaction", "interaction_probability"}
+    both = both[both["measure"] == "interaction_probability"]
     assert both.groupby("group")["layer"].apply(list).to_dict() == {"failure": [0, 1, 2], "robust": [0, 1, 2]}
     ends = one[(one["positions"] == "all") & (one["kind"] == "resid_post") & (one["donor"] == "same")]
     forward, reverse = (ends[ends["direction"] == name]["estimate"].to_numpy() for name in ("forward", "reverse"))

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from scipy.special import logit
 from scipy.stats import quantile_test
 
 from quantcliff import stats
@@ -75,16 +76,26 @@ def interaction(
     """Does the damage of the layers up to a patch and of those behind it add up? Estimate, low, high per patch.
 
     With the whole stream patched after a layer, both models are cut there: forward is clean below and quantized above,
-    reverse is quantized below and clean above. With both uncut models that makes a 2 x 2 experiment, whose interaction,
-    in units of the whole loss, is
+    reverse is quantized below and clean above. With both uncut models that makes a 2 x 2 experiment. For a score s of
+    the answer its interaction, in units of the whole loss, is
 
-        (p_FP - p_forward - p_reverse + p_Q) / (p_FP - p_Q) = recovery reversed - recovery forward
+        (s_FP - s_forward - s_reverse + s_Q) / (s_FP - s_Q) = recovery reversed - recovery forward
 
     0: either part does its share of the damage, whatever the other does. Above 0, up to 1: either part alone does most
     of it, and making one clean helps little. Below 0: only both together do it. *Chosen* (the paper has no such
-    measure); the four probabilities of a prompt are drawn together, as in `recovery`.
+    measure); the four scores of a prompt are drawn together, as in `recovery`.
     """
     return recovery(full + 2 * quantized - reverse - forward, quantized, full, seed=seed)
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """ln p/(1 - p), for probabilities kept 1e-12 away from 0 and 1."""
+    return logit(np.clip(probability.astype(float), 1e-12, 1 - 1e-12))
+
+
+SCORES = {"interaction": log_odds, "interaction_probability": lambda probability: probability.astype(float)}
+"""Measure -> the score of the answer in it. Log-odds have no floor and no ceiling, so that noise that adds up in the
+logits has no interaction; a probability has both, and two parts that each press it to 0 interact there by necessity."""
 
 
 def summarise(
@@ -128,22 +139,23 @@ def cut_in_two(
     forward: pd.DataFrame, reverse: pd.DataFrame, quantized: pd.DataFrame, full: pd.DataFrame,
     groups: dict[str, np.ndarray], seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """`interaction` of every layer at which the whole stream was patched both ways, with the columns of `summarise`."""
+    """`interaction` of every layer at which the whole stream was patched both ways, with the columns of `summarise`.
+
+    Measures: the keys of `SCORES`.
+    """
     rows, cut = [], {"kind": "resid_post", "positions": "all", "donor": "same", "window": 1}
     for name, members in groups.items():
         both = []
         for results in (forward, reverse):
             mine = results[results["prompt"].isin(members) & (results[list(cut)] == pd.Series(cut)).all(axis=1)]
             both.append(mine.pivot(index="layer", columns="prompt", values="probability"))
-        layers, prompts = both[0].index, both[0].columns
         if both[0].empty:
             continue
-        own, other = (scores.loc[prompts, "probability"].to_numpy(float) for scores in (quantized, full))
-        found = interaction(both[0].to_numpy(float), both[1].to_numpy(float), own, other, seed=seed)
-        rows += [
-            (name, *cut.values(), layer, "interaction", *f, len(prompts))
-            for layer, f in zip(layers, found, strict=True)
-        ]
+        layers, prompts = both[0].index, both[0].columns
+        ends = [scores.loc[prompts, "probability"] for scores in (quantized, full)]
+        for measure, score in SCORES.items():
+            found = interaction(*(score(part.to_numpy()) for part in (*both, *ends)), seed=seed)
+            rows += [(name, *cut.values(), layers[i], measure, *found[i], len(prompts)) for i in range(len(layers))]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -177,7 +189,8 @@ def measure_variant(
 
     Forward: every kind at every position and layer; `attn_out` and `mlp_out` also in windows of layers, at `WIDE`
     positions; the control for `resid_post`. Reverse: `resid_post`. Kinds of position that no prompt has (the subject,
-    in a text probe) have no rows. From both together, the `interaction` of the layers below and above each patch.
+    in a text probe) have no rows. From both together, the `interaction` of the layers below and above each patch, for
+    the scores in `SCORES`.
 
     Args:
         n_prompts: known facts to patch, half of them failures of the reference variant where there are so many.

@@ -14,6 +14,7 @@ from quantcliff.charts import NEUTRAL, bits_color, finish, lines, reference
 LAYER = alt.X("layer:Q", title="patched layer", axis=alt.Axis(tickMinStep=1, format="d"))
 TITLES = {
     "interaction": "interaction",
+    "interaction_probability": "interaction (probability)",
     "regained": "lost answers that are back",
     "recovery": "recovery",
     "accuracy": "answered right",
@@ -65,7 +66,7 @@ def _y(measure: str, direction: str = "forward") -> alt.Y:
     y = alt.Y("estimate:Q", title=_title(measure, direction))
     if measure == "rank":
         return y.scale(type="log")
-    limits = [-0.5, 1.2] if measure in ("recovery", "interaction") else [0, 1]
+    limits = [-0.5, 1.2] if measure.startswith(("recovery", "interaction")) else [0, 1]
     return y.axis(format="%").scale(domain=limits, clamp=True)
 
 
@@ -103,14 +104,16 @@ def by_layer(
     )
 
 
-def interaction(table: pd.DataFrame, *, group: str = "failure", method: str | None = None) -> alt.LayerChart:
+def interaction(
+    table: pd.DataFrame, measure: str = "interaction", *, group: str = "failure", method: str | None = None
+) -> alt.LayerChart:
     """Interaction of the layers below a cut and those above it, one line per bit width."""
-    rows = select(table, "interaction", group=group, direction="both", method=method)
+    rows = select(table, measure, group=group, direction="both", method=method)
     rows = rows[rows["layer"] < rows["layer"].max()]
     cut = LAYER.copy().title("cut after layer")
     return finish(
         alt.layer(
-            lines(rows, cut, _y("interaction"), bits_color(rows), tooltip=TIPS),
+            lines(rows, cut, _y(measure), bits_color(rows), tooltip=TIPS),
             reference(0.0, "damage adds up"),
             reference(1.0, "either part does it all"),
         ),
