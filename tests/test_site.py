@@ -26,7 +26,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom",
          "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE localhost", "--window-size=1500,1000"]  # fmt: skip
-HARMLESS = ("Got invalid theme mode", "[PST]: Changed to", "[togglebutton]")
+HARMLESS = ("Got invalid theme mode", "[PST]: ", "[togglebutton]")
 
 CHARTS = """\
 # Charts

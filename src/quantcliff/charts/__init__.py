@@ -24,6 +24,9 @@ FULL = "#808080"
 NEUTRAL = "#3a86c8"
 """Colour of a mark that stands for neither bits nor a method."""
 
+SHORT = alt.Legend(columns=4)
+"""Legend of entries so short that four of them stand side by side on a phone."""
+
 AnyChart = TypeVar("AnyChart", bound=alt.TopLevelMixin)
 
 
@@ -47,7 +50,7 @@ def theme() -> alt.theme.ThemeConfig:
                 "titlePadding": 8,
             },
             "axisX": {"grid": False, "labelAngle": 0},
-            "legend": {**text, "orient": "top", "columns": 3, "symbolStrokeWidth": 2, "symbolOpacity": 1},
+            "legend": {**text, "orient": "top", "columns": 2, "symbolStrokeWidth": 2, "symbolOpacity": 1},
             "header": text,
             "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 13, "fontWeight": 600},
             "text": {"color": ink},
@@ -75,7 +78,7 @@ def bits_color(table: pd.DataFrame, column: str = "bits", title: str = "bits") -
     """Colour by bit width, from most to least, of the widths the table holds; draw full precision as a `reference`."""
     widths = sorted({int(value) for value in table[column].dropna()}, reverse=True)
     colors = [BITS.get(width, FULL) for width in widths]
-    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=widths, range=colors))
+    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=widths, range=colors), legend=SHORT)
 
 
 def method_color(table: pd.DataFrame, column: str = "method", title: str = "method") -> alt.Color:
@@ -83,7 +86,7 @@ def method_color(table: pd.DataFrame, column: str = "method", title: str = "meth
     held = set(table[column].dropna())
     names = [name for name in METHODS if name in held] + sorted(held - METHODS.keys())
     colors = [METHODS.get(name, FULL) for name in names]
-    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=names, range=colors))
+    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=names, range=colors), legend=SHORT)
 
 
 def lines(
