@@ -220,17 +220,23 @@ def test_scheme_that_does_not_fit(tiny_llama, tmp_path, monkeypatch, capsys, opt
     assert not (tmp_path / "out").exists()
 
 
-def test_diagnose_prints_what_the_verdict_says(monkeypatch):
+def test_diagnose_prints_the_verdict_and_exits_with_it(monkeypatch):
     asked = {}
 
     def diagnose(base, quantized, **options):
         asked.update(options, pair=(base, quantized))
-        return "intact"
+        return SimpleNamespace(exit_code=11)
 
-    monkeypatch.setitem(sys.modules, "quantcliff.verdict", SimpleNamespace(diagnose=diagnose))
+    monkeypatch.setattr("quantcliff.diagnose.diagnose", diagnose)
+    monkeypatch.setattr("quantcliff.report.text", lambda verdict: "computation collapse")
     result = CliRunner().invoke(cli.app, ["diagnose", "base", "x/small", "--text", "t.txt"])
-    assert result.output == "intact\n"
-    assert asked == {"pair": ("base", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small")}
+    assert result.exit_code == 11
+    assert result.output.startswith("computation collapse\n")
+    assert result.output.strip().endswith("runs/small/verdict.html")
+    assert asked == {
+        "pair": ("base", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small"), "n_facts": 400,
+        "device": "auto", "dtype": "float32",
+    }  # fmt: skip
 
 
 def test_collect_reads_a_pararel_folder(tmp_path):

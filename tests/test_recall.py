@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import save
-from transformers import AutoModelForCausalLM
+from loud import louder, random_text
 
 from quantcliff import models
 from quantcliff.errors import InputError
@@ -14,25 +12,15 @@ from quantcliff.recall import FEWEST_TOKENS, _evenly, documents, recall
 from quantcliff.study import FULL, Study
 from quantcliff.trace import Runner, score
 
-WORDS = ["Rome", "capital", "Italy", "river", "London", "answer", "Paris", "boils", "Ada", "water", "nobody", "born"]
-
 
 @pytest.fixture(scope="module")
 def sure(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny Llama with a louder head, so that it is confident of something at most positions."""
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    with torch.no_grad():
-        model.lm_head.weight.mul_(4)
-    return save(model, tmp_path_factory.mktemp("sure"))
+    return louder(tiny_llama, tmp_path_factory.mktemp("sure"))
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draw = np.random.default_rng(0)
-    paragraphs = [" ".join(draw.choice(WORDS, 30)) for _ in range(20)]
-    file = tmp_path_factory.mktemp("text") / "text.txt"
-    file.write_text("\n\n".join([*paragraphs, "short"]))
-    return file
+    return random_text(tmp_path_factory.mktemp("text"))
 
 
 def test_full_precision_is_right_and_sure_at_every_position(sure: Path, text: Path) -> None:

@@ -1,7 +1,7 @@
 """The command `quantcliff`.
 
-Exit codes: 0 done; 1 a chapter or the rendering failed; 2 the input cannot be used. Everything heavy is imported inside
-a command, so that `--help` answers at once.
+Exit codes: 0 done; 1 a chapter or the rendering failed; 2 the input cannot be used; 10 to 13 verdicts of `diagnose`.
+Everything heavy is imported inside a command, so that `--help` answers at once.
 """
 
 import sys
@@ -142,16 +142,25 @@ def quantize(
 @click.argument("quantized")
 @click.option("--facts", default="atlas", show_default=True, metavar="SOURCE", help="Facts to ask; see `facts --help`.")
 @click.option("--text", metavar="FILE", help="Ask for the next word in this text instead of facts.")
+@click.option("--n-facts", default=400, show_default=True, help="How many facts, or places in the text, to ask.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--dtype", default="float32", show_default=True, help="Numbers to compute in.")
 @click.option("--out", type=FILE, metavar="FOLDER", help="Where results go. [default: runs/NAME OF QUANTIZED]")
-def diagnose(base: str, quantized: str, facts: str, text: str | None, out: Path | None) -> None:
+def diagnose(
+    base: str, quantized: str, facts: str, text: str | None, n_facts: int, device: str, dtype: str, out: Path | None
+) -> None:
     """Say how the model in QUANTIZED fails beside the full-precision model in BASE, with the evidence.
 
-    Prints the verdict and writes verdict.json, the tables (parquet) and one HTML page that opens without a network.
+    Prints the verdict and writes verdict.json, the tables (parquet) and verdict.html, a page that opens without a
+    network. Exit codes: 0 intact, 2 bad input, 10 signal degradation, 11 computation collapse, 12 mixed, 13 format bug.
     """
-    from quantcliff.verdict import diagnose as ask
+    from quantcliff import report
+    from quantcliff.diagnose import diagnose as ask
 
     folder = out or Path("runs") / Path(quantized).resolve().name
-    click.echo(ask(base, quantized, facts=facts, text=text, out=folder))
+    found = ask(base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype)
+    click.echo(f"{report.text(found)}\n\nThe page with all evidence: {(folder / 'verdict.html').resolve()}")
+    sys.exit(found.exit_code)
 
 
 @app.group()

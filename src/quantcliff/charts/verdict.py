@@ -1,0 +1,119 @@
+"""Charts of verdicts: signals by model, by layer, and the modules that are stored wrongly."""
+
+import altair as alt
+import pandas as pd
+
+from quantcliff.charts import FULL, finish, reference
+from quantcliff.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS, severity
+from quantcliff.weights import KINDS
+
+COLORS = {INTACT: "#16937a", DEGRADED: "#b8741a", COLLAPSED: "#b3262e", NOTHING: "#8a8a8a"}
+"""White letters stand out from each."""
+
+MARKS = {INTACT: "", DEGRADED: "/", COLLAPSED: "X", NOTHING: "?"}
+"""Says the same as the colour."""
+
+ORDER = [signal.name for signal in SIGNALS]
+ROW = 24
+"""Height of a row of a map, in pixels."""
+
+TIPS = [
+    alt.Tooltip("signal"),
+    *(alt.Tooltip(name, format=".3g") for name in ("value", "low", "high", "perfect", "threshold", "severity")),
+    alt.Tooltip("reading"),
+    alt.Tooltip("n", title="prompts"),
+]
+
+
+def readings(table: pd.DataFrame) -> alt.LayerChart:
+    """Every signal of every variant, coloured by what it reads; the table is that of `verdict.measure`."""
+    rows = table[table["layer"].isna() & (table["signal"] != KEPT)]
+    rows = rows.assign(model=rows["method"] + " " + rows["bits"].astype(str))
+    words = "; ".join(f"{model}: {_counts(group)}" for model, group in rows.groupby("model", sort=False))
+    return _map(
+        rows, alt.X("model:N", title="method and bits", sort=None, axis=alt.Axis(labelAngle=-90)),
+        "What each signal says of each model",
+        f"One column per model, one row per signal, coloured by what it reads. {words}.", "model",
+    )  # fmt: skip
+
+
+def by_layer(table: pd.DataFrame, variant: str) -> alt.LayerChart:
+    """The signals of one variant layer by layer, coloured by what they read; those without a profile are left out."""
+    rows = table[(table["variant"] == variant) & table["layer"].notna()]
+    rows = rows.astype({"layer": int})
+    words = "; ".join(f"{name}: {_runs(rows[rows['signal'] == name])}" for name in ORDER if name in set(rows["signal"]))
+    return _map(
+        rows, alt.X("layer:O", title="layer"), "Where it shows",
+        f"One column per layer, one row per signal, coloured by what it reads. {words}.", "layer",
+    )  # fmt: skip
+
+
+def severities(signals: pd.DataFrame) -> alt.LayerChart:
+    """How far each signal has gone from undamaged (0) to its threshold (1, a line); `signals` are a verdict's own."""
+    rows = signals[signals["reading"] != NOTHING]
+    ways = {name: severity(rows, column).clip(upper=2) for name, column in (("a", "low"), ("b", "high"))}
+    base = alt.Chart(rows.assign(shown=rows["severity"].clip(upper=2), **ways)).encode(
+        y=alt.Y("signal:N", title=None, sort=ORDER, axis=alt.Axis(labelLimit=140)), color=_color()
+    )
+    scale, title = alt.Scale(domain=[0, 2]), "severity (1: threshold)"
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("a:Q", title=title, scale=scale), x2=alt.X2("b", title=title))
+    points = base.mark_point(size=90).encode(x=alt.X("shown:Q", title=title, scale=scale), tooltip=TIPS)
+    line = alt.Chart(pd.DataFrame({"x": [1]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(x="x:Q")
+    words = "; ".join(f"{row.signal} {row.severity:.2f}" for row in rows.itertuples())
+    return finish(
+        alt.layer(line, bars, points), "How severe is each signal?",
+        "One point with a 95% interval per signal, from 0 for no damage to a dashed line at 1, its threshold; 2 and "
+        f"more at the right edge: {words}.", height=ROW * max(len(rows), 1),
+    )  # fmt: skip
+
+
+def modules(table: pd.DataFrame) -> alt.LayerChart:
+    """How far the weights of every module lie from the base's, in units of what rounding does; faults marked.
+
+    The table is that of `weights.measure`, of one variant.
+    """
+    fine = "as rounding explains"
+    rows = table.assign(state=table["fault"].replace("", fine), excess=table["excess"].clip(lower=0.1))
+    domain = [fine, *(name for name in KINDS if name in set(table["fault"]))]
+    scale = alt.Scale(domain=domain, range=[FULL, "#b3262e", "#b8741a", "#7570b3", "#3a86c8"])
+    shape = alt.Scale(domain=domain, range=["circle", "cross", "diamond", "triangle-up", "square"])
+    points = alt.Chart(rows).mark_point(size=60).encode(
+        x=alt.X("layer:O", title="layer"), xOffset=alt.XOffset("module:N"),
+        y=alt.Y("excess:Q", title="error over that of rounding", scale=alt.Scale(type="log", nice=True)),
+        color=alt.Color("state:N", title=None, scale=scale), shape=alt.Shape("state:N", title=None, scale=shape),
+        tooltip=["layer", "module", alt.Tooltip("excess", format=".2f"), alt.Tooltip("match", format=".2f"),
+                 alt.Tooltip("stretch", format=".2f"), alt.Tooltip("shift", format=".2f"), "fault", "faulty", "groups"],
+    )  # fmt: skip
+    bad = rows[rows["fault"] != ""]
+    found = "; ".join(f"layer {row.layer} {row.module}: {row.fault}" for row in bad.itertuples()) or "none"
+    words = f"One point per linear layer; 1 is what rounding alone does. Marked as stored wrongly: {found}."
+    return finish(alt.layer(reference(1.0, "rounding"), points), "Weights beside the base's", words)
+
+
+def _map(rows: pd.DataFrame, x: alt.X, title: str, words: str, column: str) -> alt.LayerChart:
+    rows = rows.assign(mark=rows["reading"].map(MARKS))
+    base = alt.Chart(rows).encode(x=x, y=alt.Y("signal:N", title=None, sort=ORDER, axis=alt.Axis(labelLimit=140)))
+    cells = base.mark_rect(stroke="transparent", strokeWidth=1).encode(color=_color(), tooltip=[column, *TIPS])
+    marks = base.mark_text(fontSize=13, fontWeight="bold").encode(text="mark:N", color=alt.value("white"))
+    return finish(alt.layer(cells, marks), title, words, height=ROW * rows["signal"].nunique())
+
+
+def _color() -> alt.Color:
+    scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
+    return alt.Color("reading:N", title=None, scale=scale, legend=alt.Legend(columns=2))
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    counts = rows["reading"].value_counts()
+    return ", ".join(f"{counts[name]} {name}" for name in READINGS if name in counts)
+
+
+def _runs(rows: pd.DataFrame) -> str:
+    """`"intact in layers 0 to 3, degraded in layer 4"`"""
+    rows = rows.sort_values("layer")
+    run = (rows["reading"] != rows["reading"].shift()).cumsum()
+    parts = []
+    for _, part in rows.groupby(run):
+        first, last = part["layer"].iloc[0], part["layer"].iloc[-1]
+        parts.append(f"{part['reading'].iloc[0]} in layer{f's {first} to {last}' if last > first else f' {first}'}")
+    return ", ".join(parts)
