@@ -22,14 +22,13 @@ def cliff(variants: pd.DataFrame) -> alt.LayerChart:
     x = alt.X("bits:N", title="bits per weight", scale=alt.Scale(domain=sorted(set(rows["bits"]), reverse=True)))
     y = alt.Y("kept:Q", title="right answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
     tooltip = [
-        "method", "bits", "group_size", alt.Tooltip("kept", format=".1%"), alt.Tooltip("low", format=".1%"),
+        "method:N", "bits:Q", "group_size:Q", alt.Tooltip("kept", format=".1%"), alt.Tooltip("low", format=".1%"),
         alt.Tooltip("high", format=".1%"), alt.Tooltip("rank_median", format=",.0f"),
     ]  # fmt: skip
     chart = lines(rows, x, y, method_color(rows), tooltip=tooltip)
-    layers = [layer.transform_filter(choose) for layer in chart.layer]
     worst = rows.loc[rows["kept"].idxmin()]
     return finish(
-        alt.layer(*layers).add_params(choose),
+        chart.transform_filter(choose).add_params(choose),
         "Right answers kept, by group size",
         f"One line per method from 8 bits down to 2; a switch chooses the group size. The lowest point is "
         f"{worst['method']} at {worst['bits']} bits in groups of {worst['group_size']} with {worst['kept']:.0%}.",
@@ -49,7 +48,7 @@ def search(records: pd.DataFrame) -> alt.LayerChart:
     color = alt.Color("measure:N", title=None, scale=alt.Scale(domain=list(names.values()), range=[FULL, *BITS.values()]))
     x = alt.X("step:Q", title="training steps", scale=alt.Scale(zero=False))
     y = alt.Y("share:Q", title="share", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
-    chart = lines(rows, x, y, color, low=None, high=None, tooltip=["step", "measure", alt.Tooltip("share", format=".1%")])
+    chart = lines(rows, x, y, color, low=None, high=None, tooltip=["step:Q", "measure:N", alt.Tooltip("share", format=".1%")])
     first, last = run.iloc[0], run.iloc[-1]
     return finish(
         chart,
