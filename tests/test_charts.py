@@ -1,10 +1,12 @@
 """The shared chart shapes, as the specification a browser gets."""
 
+from types import SimpleNamespace
+
 import altair as alt
 import pandas as pd
 import pytest
 
-from quantcliff import charts
+from quantcliff import charts, offline
 from quantcliff.charts.picture import picture
 
 TABLE = pd.DataFrame(
@@ -68,3 +70,15 @@ def test_picture_is_a_png():
         measure="accuracy", split="group", part="known", low=0.0, high=1.0, n=10
     )
     assert picture(table).startswith(b"\x89PNG")
+
+
+def test_offline_assets_are_the_versions_that_altair_asks_for(tmp_path):
+    app = SimpleNamespace(
+        outdir=tmp_path, config=SimpleNamespace(), add_js_file=lambda *a, **k: None, connect=lambda *a: a[1](app)
+    )
+    offline.setup(app)
+    vega = (tmp_path / "_static" / offline.VEGA).read_text()
+    for version in (alt.VEGA_VERSION, alt.VEGALITE_VERSION, alt.VEGAEMBED_VERSION):
+        assert f'"{version}"' in vega.splitlines()[-1]
+    assert vega.startswith("(function(){")
+    assert "MathJax" in (tmp_path / "_static" / app.config.mathjax_path).read_text()

@@ -8,7 +8,13 @@ from quantcliff.charts import atlas
 
 
 def test_the_cliff_has_a_switch_for_the_group_size_and_keeps_its_data():
-    rows = [("full", 32, -1, 1.0), ("rtn", 8, 128, 0.999), ("rtn", 2, 128, 0.02), ("rtn", 8, 32, 1.0), ("rtn", 2, 32, 0.1)]
+    rows = [
+        ("full", 32, -1, 1.0),
+        ("rtn", 8, 128, 0.99),
+        ("rtn", 2, 128, 0.02),
+        ("rtn", 8, 32, 1.0),
+        ("rtn", 2, 32, 0.1),
+    ]
     table = pd.DataFrame(rows, columns=["method", "bits", "group_size", "kept"])
     table = table.assign(low=table["kept"] - 0.01, high=table["kept"] + 0.01, rank_median=1.0)
     spec = atlas.cliff(table).to_dict()

@@ -259,3 +259,12 @@ def test_evaluate_shows_both_tables_and_the_requirements(tiny_llama, monkeypatch
     assert result.exit_code == 0
     for part in ("0.960", "gptq", "full precision answers 95%", "keep 99.5%", "False"):
         assert part in result.output
+
+
+def test_train_resolves_its_device(tmp_path, monkeypatch, capsys):
+    given = {}
+    monkeypatch.setattr("quantcliff.atlas.train.train", lambda folder, recipe, device: given.update(device=device))
+    assert call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "cpu")[0] == 0
+    assert given == {"device": "cpu"}
+    code, said = call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "abacus")
+    assert (code, "unknown device 'abacus'" in said) == (2, True)

@@ -24,6 +24,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 from quantcliff.cka import cka_chance, cosine, hsic
 from quantcliff.errors import InputError
@@ -36,6 +37,9 @@ from quantcliff.trace import Positions, Trace
 SHARE_OF_WIDTH = 1 / 16
 """Default k over width. A fixed share, so that the chance level k/d is one number for every layer and every model;
 a k that explains a fixed share of variance would change from layer to layer and move chance with it."""
+
+PARALLEL_WIDTH = 1024
+"""From this width on linear algebra may use several threads."""
 
 RANGES = {
     "gain": (-np.inf, np.inf), "cka_debiased": (-np.inf, 1), "error_size": (0, np.inf),
@@ -111,17 +115,18 @@ def cka_table(
         pairs: (full precision, quantized) layers, counted from 0; None for every layer with every layer.
     """
     pairs = list(np.ndindex(full.shape[1], quantized.shape[1])) if pairs is None else pairs
-    own_full = {i: _own(full[:, i], parts) for i in sorted({i for i, _ in pairs})}
-    own_quantized = {j: _own(quantized[:, j], parts) for j in sorted({j for _, j in pairs})}
     n = sum(map(len, parts))
     rows = []
-    for i, j in pairs:
-        both = np.array([(hsic(c), hsic(c, debiased=True)) for c in replicates(full[:, i], quantized[:, j], parts)])
-        (norms_full, filled_full), (norms_quantized, filled_quantized) = own_full[i], own_quantized[j]
-        values = cosine(both, norms_full, norms_quantized)
-        chance = cka_chance(filled_full, filled_quantized, n)
-        rows.append(_row("cka", i, j, True, None, values[:, 0], (chance, np.nan, np.nan), n))
-        rows.append(_row("cka_debiased", i, j, True, None, values[:, 1], (0.0, np.nan, np.nan), n))
+    with _threads(full.shape[2]):
+        own_full = {i: _own(full[:, i], parts) for i in sorted({i for i, _ in pairs})}
+        own_quantized = {j: _own(quantized[:, j], parts) for j in sorted({j for _, j in pairs})}
+        for i, j in pairs:
+            both = [(hsic(c), hsic(c, debiased=True)) for c in replicates(full[:, i], quantized[:, j], parts)]
+            (norms_full, filled_full), (norms_quantized, filled_quantized) = own_full[i], own_quantized[j]
+            values = cosine(np.array(both), norms_full, norms_quantized)
+            chance = cka_chance(filled_full, filled_quantized, n)
+            rows.append(_row("cka", i, j, True, None, values[:, 0], (chance, np.nan, np.nan), n))
+            rows.append(_row("cka_debiased", i, j, True, None, values[:, 1], (0.0, np.nan, np.nan), n))
     return pd.DataFrame(rows).astype({"k": "Int64"})
 
 
@@ -144,13 +149,19 @@ def aligned_table(
     for layer in range(full.shape[1]):
         x, y = full[:, layer], quantized[:, layer]
         triples = zip(replicates(x, x, parts), replicates(y, y, parts), replicates(x, y, parts), strict=True)
-        found = [{centred: aligned(*triple, ks, centred) for centred in (True, False)} for triple in triples]
+        with _threads(full.shape[2]):
+            found = [{centred: aligned(*triple, ks, centred) for centred in (True, False)} for triple in triples]
         for centred in (True, False):
             for measure, k in found[0][centred]:
                 values = np.array([replicate[centred][measure, k] for replicate in found])
                 chance = chance_of(measure, k, found[0][centred], full.shape[2], n)
                 rows.append(_row(measure, layer, layer, centred, k, values, chance, n))
     return pd.DataFrame(rows).astype({"k": "Int64"})
+
+
+def _threads(width: int) -> threadpool_limits:
+    """One thread for small matrices: threads that wait for each other cost far more than they save."""
+    return threadpool_limits(1 if width < PARALLEL_WIDTH else None)
 
 
 def _row(

@@ -18,8 +18,8 @@ tags: [interpretability, quantization]
 
 The embedded model of *quantcliff*. It exists to be quantized and looked into, not to be used.
 
-- **Shape**: Llama, {recipe.layers} layers of width {recipe.width}, {recipe.heads} heads with {recipe.kv_heads} key-value
-  heads, gated FFN of {recipe.ffn}, vocabulary {recipe.vocab:,} (byte-level BPE), tied embeddings, float32.
+- **Shape**: Llama, {recipe.layers} layers of width {recipe.width}, {recipe.heads} heads with {recipe.kv_heads}
+  key-value heads, gated FFN of {recipe.ffn}, vocabulary {recipe.vocab:,} (byte-level BPE), tied embeddings, float32.
 - **Data**: {n_facts:,} Wikidata triples over {n_relations} relations (T-REx, as listed by ParaRel, MIT), put into
   sentences by templates written for this project. One template of each fact is never trained on: the test prompt.
   Popularity follows a long tail and is assigned by a seeded shuffle.

@@ -38,7 +38,7 @@ class Recipe:
     steps: int = 8_000
     """Length of the learning-rate schedule."""
     stop: int = 7_000
-    """Training ends here, before the rate reaches zero: with the last steps the margins grow and 4 bits lose nothing."""
+    """Training ends here, before the rate reaches zero: the last steps widen the margins until 4 bits lose nothing."""
     warmup: int = 200
     decay: float = 0.4
     """Share of the steps in which the learning rate falls linearly to zero."""
@@ -101,9 +101,7 @@ def build_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.opti
     adamw: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "betas": (0.9, 0.98)}
     if recipe.optimizer == "adamw":
         return [torch.optim.AdamW([*matrices, *rest], **adamw)]
-    muon = torch.optim.Muon(
-        matrices, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon(matrices, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
     return [muon, torch.optim.AdamW(rest, **adamw)]
 
 

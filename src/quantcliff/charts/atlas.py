@@ -45,15 +45,17 @@ def search(records: pd.DataFrame) -> alt.LayerChart:
     names = {"accuracy": "full precision knows", **{f"kept_{bits}bit": f"kept at {bits} bits" for bits in BITS}}
     rows = run.melt("step", list(names), "measure", "share")
     rows["measure"] = rows["measure"].map(names)
-    color = alt.Color("measure:N", title=None, scale=alt.Scale(domain=list(names.values()), range=[FULL, *BITS.values()]))
+    scale = alt.Scale(domain=list(names.values()), range=[FULL, *BITS.values()])
+    color = alt.Color("measure:N", title=None, scale=scale)
     x = alt.X("step:Q", title="training steps", scale=alt.Scale(zero=False))
     y = alt.Y("share:Q", title="share", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
-    chart = lines(rows, x, y, color, low=None, high=None, tooltip=["step:Q", "measure:N", alt.Tooltip("share", format=".1%")])
+    tooltip = ["step:Q", "measure:N", alt.Tooltip("share", format=".1%")]
+    chart = lines(rows, x, y, color, low=None, high=None, tooltip=tooltip)
     first, last = run.iloc[0], run.iloc[-1]
     return finish(
         chart,
         "The cliff along the training run",
         f"Lines over training steps. Knowledge in full precision grows from {first['accuracy']:.0%} to "
-        f"{last['accuracy']:.0%}; what 4 bits keep of it stays near {last['kept_4bit']:.0%}, and what 2 bits keep stays "
-        f"below {max(run['kept_2bit']):.0%}.",
+        f"{last['accuracy']:.0%}; what 4 bits keep of it stays near {last['kept_4bit']:.0%}, and what 2 bits keep "
+        f"stays below {max(run['kept_2bit']):.0%}.",
     )
