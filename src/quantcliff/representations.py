@@ -160,7 +160,7 @@ def aligned_table(
 
 
 def _threads(width: int) -> threadpool_limits:
-    """One thread for small matrices: threads that wait for each other cost far more than they save."""
+    """One thread for small matrices: threads that wait for each other cost more than they save."""
     return threadpool_limits(1 if width < PARALLEL_WIDTH else None)
 
 
