@@ -1,10 +1,12 @@
 """The shared chart shapes, as the specification a browser gets."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import altair as alt
 import pandas as pd
 import pytest
+from sphinx.application import Sphinx
 
 from quantcliff import charts, offline
 from quantcliff.charts.picture import picture
@@ -73,9 +75,8 @@ def test_picture_is_a_png():
 
 
 def test_offline_assets_are_the_versions_that_altair_asks_for(tmp_path):
-    app = SimpleNamespace(
-        outdir=tmp_path, config=SimpleNamespace(), add_js_file=lambda *a, **k: None, connect=lambda *a: a[1](app)
-    )
+    app = Mock(spec=Sphinx, outdir=tmp_path, config=SimpleNamespace())
+    app.connect.side_effect = lambda event, act: act(app)
     offline.setup(app)
     vega = (tmp_path / "_static" / offline.VEGA).read_text()
     for version in (alt.VEGA_VERSION, alt.VEGALITE_VERSION, alt.VEGAEMBED_VERSION):
