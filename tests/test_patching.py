@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantcliff import models, patching
@@ -18,6 +18,8 @@ from quantcliff.patching import cut_in_two, interaction, log_odds, measure_varia
 from quantcliff.positions import POSITIONS, aligned, inside, other_facts, spans
 from quantcliff.study import FULL, Study
 from quantcliff.trace import Runner, Trace, batches, score, site
+
+quick = settings(max_examples=50, deadline=None)
 
 SUBJECT = np.array([[1, 3], [2, 2], [-1, -1]])
 LENGTHS = np.array([6, 4, 5])
@@ -38,6 +40,7 @@ def test_inside_marks_the_span_and_nothing_of_the_padding():
     assert inside(spans("all", SUBJECT, LENGTHS), 6).sum(axis=1).tolist() == LENGTHS.tolist()
 
 
+@quick
 @given(st.data())
 def test_a_span_laid_on_another_keeps_its_end_and_stays_inside(data):
     def pair():
@@ -66,6 +69,7 @@ def test_the_control_is_another_fact_of_the_same_relation_and_of_like_length():
     assert chosen.tolist() == [3, 2, 1, 0, 5, 4]
 
 
+@quick
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sets(st.integers(0, 5), min_size=1)), min_size=2, max_size=20))
 def test_the_control_never_shares_an_answer_and_leaves_the_relation_only_when_it_must(facts):
     relation, answers = [r for r, _ in facts], [sorted(a) for _, a in facts]
@@ -85,6 +89,7 @@ def test_the_control_gives_a_prompt_with_a_subject_a_donor_with_one():
 probabilities = hnp.arrays(float, 12, elements=st.integers(0, 100).map(lambda percent: percent / 100))
 
 
+@quick
 @given(probabilities, st.floats(0.05, 0.5), st.floats(0, 1))
 def test_recovery_is_0_at_the_recipient_1_at_the_donor_and_linear_between(recipient, gap, share):
     donor = recipient + gap
@@ -94,6 +99,7 @@ def test_recovery_is_0_at_the_recipient_1_at_the_donor_and_linear_between(recipi
         np.testing.assert_allclose(row, expected, atol=1e-6)
 
 
+@quick
 @given(probabilities, probabilities, probabilities)
 def test_recovery_is_the_ratio_of_means_inside_its_interval_and_the_same_for_swapped_models(patched, recipient, donor):
     estimate, low, high = recovery(patched[None], recipient, donor, resamples=200)[0]
@@ -105,6 +111,7 @@ def test_recovery_is_the_ratio_of_means_inside_its_interval_and_the_same_for_swa
     np.testing.assert_allclose(back, [1 - estimate, 1 - high, 1 - low], atol=1e-6)
 
 
+@quick
 @given(probabilities, st.floats(0, 1), st.floats(0, 1))
 def test_interaction_is_0_for_damage_that_adds_up_and_1_where_either_part_does_it_all(full, below, above):
     full = full + 1
@@ -338,6 +345,7 @@ def test_summary_counts_what_came_back():
     assert back["lost", "regained"] == 0.5
 
 
+@quick
 @given(st.lists(st.booleans(), min_size=1), st.integers(1, 40))
 def test_half_of_the_chosen_prompts_are_failures_where_there_are_so_many(flags, n):
     failure = np.array(flags)

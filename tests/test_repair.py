@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_relay import random_probes
 
+from quantcliff import stats
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.quantize import Scheme, average_bits, quantize
-from quantcliff.repair import by_kurtosis, measure, within_budget
+from quantcliff.repair import Bench, by_kurtosis, measure, within_budget
 from quantcliff.study import Study
-from quantcliff.trials import Trial, halves, summarise
+from quantcliff.trials import Trial, difference, halves, share, summarise
 
 
 class OwnAnswers(Study):
@@ -245,7 +246,7 @@ def test_halves_share_out_each_group(failure: list[bool], seed: int) -> None:
 def test_summary_by_hand() -> None:
     none, fixed = np.array([1.0, 1, 0, 0, 0, 0]), np.array([1.0, 0, 1, 1, 1, 0])
     failure = np.array([False, False, True, True, True, True])
-    groups = pd.DataFrame({"known": True, "robust": ~failure, "failure": failure})
+    groups = pd.DataFrame({"known": True, "robust": ~failure, "failure": failure, "weight": 1.0})
     validation = np.array([True, False, True, True, False, False])
     trials = [Trial("none", "", 0, 4.0, none), Trial("magic", "on", 1, 5.0, fixed, against="off"),
               Trial("magic", "off", 1, 5.0, np.array([1.0, 1, 0.5, 0.5, 0, 0]), control=True),
@@ -266,3 +267,51 @@ def test_summary_by_hand() -> None:
     assert one(tuned, part="failure", measure="gain")["estimate"] == pytest.approx(1 / 2)
     assert one(table, repair="none", half="all", part="failure", measure="accuracy")["n"] == 4
     assert not ((table["repair"] == "none") & (table["measure"] == "gain")).any()
+
+
+def test_weights_stand_for_the_facts_that_were_not_drawn() -> None:
+    """Two failures of two, two robust facts of ten: of twelve known facts 2/2 failures and 1/2 robust make 7 right."""
+    groups = pd.DataFrame({"known": True, "robust": [False, False, True, True], "weight": [1.0, 1.0, 5.0, 5.0]})
+    groups["failure"] = ~groups["robust"]
+    trials = [
+        Trial("none", "", 0, 4.0, np.array([0.0, 0, 1, 1])),
+        Trial("magic", "on", 1, 4.0, np.array([1.0, 1, 1, 0])),
+    ]
+    table = summarise(trials, groups, np.array([True, False, True, False]))
+    assert accuracy(table, setting="on") == pytest.approx(7 / 12)
+    assert accuracy(table, setting="on", part="robust") == 0.5
+    assert one(table, setting="on", measure="gain", part="known")["estimate"] == pytest.approx((7 - 10) / 12)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.floats(0.1, 50))
+def test_equal_weights_give_the_plain_wilson_interval(flags: list[bool], weight: float) -> None:
+    found = share(np.array(flags, dtype=float), np.full(len(flags), weight))
+    assert found == pytest.approx(stats.share(flags))
+
+
+def test_unequal_weights_are_worth_fewer_prompts() -> None:
+    right = np.array([1.0, 0.0] * 50)
+    plain, skewed = share(right, np.ones(100)), share(right, np.array([1.0, 1.0] * 49 + [50.0, 50.0]))
+    assert skewed.estimate == plain.estimate
+    assert skewed.high - skewed.low > 2 * (plain.high - plain.low)
+
+
+def test_difference_is_paired_and_weighted() -> None:
+    a, b = np.array([1.0, 1, 0, 0]), np.array([0.0, 1, 0, 1])
+    found = difference(a, b, np.array([3.0, 1, 1, 1]))
+    assert found.estimate == pytest.approx((3 - 1) / 6)
+    assert found.low <= found.estimate <= found.high
+    assert difference(a, a, np.ones(4)) == (0, 0, 0)
+    assert np.isnan(difference(a[:0], b[:0], a[:0]).estimate)
+
+
+def test_a_sample_is_weighted_back_to_all_known_facts(study: Study, table: pd.DataFrame) -> None:
+    whole = one(table, bits=2, repair="none", measure="accuracy", half="all", part="known")
+    bench = Bench(study, "rtn-2bit-g16", 12)
+    assert len(bench.probes) == len(bench.groups) == 12
+    groups = study.groups[study.groups["known"]]
+    assert bench.groups["failure"].sum() == min(6, groups["failure"].sum())
+    assert bench.groups["weight"].sum() == pytest.approx(whole["n"])
+    for flag in ("robust", "failure"):
+        assert bench.groups.loc[bench.groups[flag], "weight"].sum() == pytest.approx(groups[flag].sum())

@@ -31,7 +31,8 @@ def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> 
     names = [site("resid_post", layer) for layer in range(lower.n_layers)]
     found = {cut: torch.empty(len(probes), len(names), lower.d_model) for cut in cuts}
     for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="running", leave=False, disable=None):
-        rows, below = torch.arange(len(batch.indices)), {}
+        rows = torch.arange(len(batch.indices))
+        below: dict[str, torch.Tensor] = {}
         if any(cut > 0 for cut in cuts):
             _, below = lower.run(batch.ids, record=names, last=batch.last)
         for cut in cuts:

@@ -20,6 +20,7 @@ from quantcliff import eora, models
 from quantcliff.amplify import ALPHAS, best, candidates, check_rule, confidence
 from quantcliff.errors import InputError
 from quantcliff.models import Model, splice
+from quantcliff.patching import stratified
 from quantcliff.positions import other_facts
 from quantcliff.quantize import Scheme, average_bits, linears, longest_input, quantize, token_batches
 from quantcliff.relay import Streams, depths, ranks, relay
@@ -55,8 +56,12 @@ def measure(
     eora_ranks: Sequence[int] = (2, 8),
     alphas: Sequence[float] = ALPHAS,
     rules: Sequence[str | int] = ("peak", "tuned"),
+    n_prompts: int = 600,
 ) -> pd.DataFrame:
-    """All repairs of all variants on the known facts: rows of `summarise`, with variant, method, bits, group_size.
+    """All repairs of all variants: rows of `summarise`, with variant, method, bits, group_size.
+
+    At most `n_prompts` known facts are asked, half of them failures while there are that many; in shares over known or
+    lost facts each counts for as many as it was drawn from.
 
     - none: the variant as it is.
     - protection: the first n of `layers` in 8 bits (control: the last n); the same quantized again by the variant's
@@ -87,7 +92,7 @@ def measure(
         return eora.second_moments(study.base.hf, texts)
 
     def compute(label: str) -> pd.DataFrame:
-        bench = Bench(study, label)
+        bench = Bench(study, label, n_prompts)
         trials = [bench.none(), *bench.first_layers(layers), *bench.heavy_modules(share)]
         n, bits = max(layers), {trial.setting: trial.average_bits for trial in trials}
         kept = f"first {_layers(n)}"
@@ -96,18 +101,24 @@ def measure(
         trials += [*bench.compensation(eora_ranks, moments), *bench.domino()]
         return summarise(trials, bench.groups, bench.validation, study.seed)
 
-    return study.table("repair", compute, layers=layers, share=share, ranks=eora_ranks, alphas=alphas, rules=rules)
+    key = {"layers": layers, "share": share, "ranks": eora_ranks, "alphas": alphas, "rules": rules}
+    return study.table("repair", compute, n_prompts=n_prompts, **key)
 
 
 class Bench:
-    """One variant of a study, and the trials of its repairs on the known facts."""
+    """One variant of a study, and the trials of its repairs on known facts."""
 
-    def __init__(self, study: Study, label: str):
-        self.study, self.variant, self.probes = study, study.variant(label), study.known
+    def __init__(self, study: Study, label: str, n_prompts: int):
+        self.study, self.variant = study, study.variant(label)
         self.config = study.base.hf.config
         self.scheme = self.variant.scheme or Scheme("rtn", self.variant.bits, self.variant.group_size)
         groups = study.groups_of(self.variant.method)
-        self.groups = groups[groups["known"]].reset_index(drop=True)
+        groups = groups[groups["known"]].reset_index(drop=True)
+        chosen = stratified(groups["failure"].to_numpy(), n_prompts, study.seed)
+        self.probes = study.known.select(chosen)
+        asked = groups.iloc[chosen].reset_index(drop=True)
+        weight = groups["failure"].value_counts() / asked["failure"].value_counts()
+        self.groups = asked.assign(weight=asked["failure"].map(weight).astype(float))
         self.validation = halves(self.groups["failure"].to_numpy(), study.seed)
         self.full, self.own = study.runner(FULL), study.runner(label)
         self.n_layers = self.own.n_layers

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
+from statsmodels.stats.proportion import proportion_confint
 
 from quantcliff import stats
 
@@ -50,12 +51,13 @@ def summarise(
     """Tidy rows of trials, the first of which is the variant without any repair.
 
     Args:
-        groups: one row per prompt with the flags known, robust, failure.
+        groups: one row per prompt with the flags known, robust, failure, and its `weight`: how many known facts it
+            stands for, where failures were drawn more often than others.
 
     Returns:
         repair, setting, amount, average_bits, control, tuned, layer; `part` (one of `PARTS`); `half` (all, test,
-        validation); `measure`: accuracy (Wilson), gain (over no repair) and over_control (both paired
-        bootstrap); estimate, low, high, n.
+        validation); `measure`: accuracy (Wilson), gain (over no repair) and
+        over_control (both paired bootstrap); estimate, low, high, n (prompts, whatever their weight).
     """
     control = {(trial.repair, trial.setting): trial.right for trial in trials}
     groups = groups.assign(lost=trials[0].right == 0)
@@ -67,18 +69,42 @@ def summarise(
         for half in [trial.half] if trial.half else ["all", "test"]:
             for part in PARTS:
                 here = masks[half] & groups[part].to_numpy()
-                found = {"accuracy": _accuracy(trial.right[here], seed)}
+                right, weight = trial.right[here], groups["weight"].to_numpy()[here]
+                found = {"accuracy": share(right, weight)}
                 if trial is not trials[0] and half == (trial.half or "all"):
-                    found["gain"] = stats.paired_difference(trial.right[here], trials[0].right[here], seed)
+                    found["gain"] = difference(right, trials[0].right[here], weight, seed)
                     if trial.against:
-                        rival = control[trial.repair, trial.against]
-                        found["over_control"] = stats.paired_difference(trial.right[here], rival[here], seed)
+                        rival = control[trial.repair, trial.against][here]
+                        found["over_control"] = difference(right, rival, weight, seed)
                 for name, interval in found.items():
                     row = {"part": part, "half": half, "measure": name, **interval._asdict(), "n": int(here.sum())}
                     rows.append(about | row)
     return pd.DataFrame(rows)
 
 
-def _accuracy(right: np.ndarray, seed: int) -> stats.Interval:
-    whole = bool(np.isin(right, (0, 1)).all())
-    return stats.share(right == 1) if whole else stats.bootstrap_mean(right, seed)
+def share(right: Float[np.ndarray, " prompt"], weight: Float[np.ndarray, " prompt"]) -> stats.Interval:
+    """Weighted share with its Wilson interval, for as many prompts as the weights are worth: (sum w)^2 / sum w^2.
+
+    With equal weights that is their number, and the plain Wilson interval. nan where there is no prompt.
+    """
+    if len(right) == 0:
+        return stats.share(right)
+    estimate, worth = float(np.average(right, weights=weight)), float(weight.sum() ** 2 / (weight**2).sum())
+    low, high = proportion_confint(estimate * worth, worth, method="wilson")
+    return stats.Interval(estimate, max(0.0, float(low)), min(1.0, float(high)))
+
+
+def difference(
+    a: Float[np.ndarray, " prompt"],
+    b: Float[np.ndarray, " prompt"],
+    weight: Float[np.ndarray, " prompt"],
+    seed: int = 0,
+) -> stats.Interval:
+    """Weighted mean of a - b, with a bootstrap interval over prompts; nan where there is no prompt."""
+
+    def mean(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+        return (values * weights).sum(axis) / weights.sum(axis)
+
+    if len(a) == 0:
+        return stats.share(a)
+    return stats.bootstrap(a - b, weight, statistic=mean, seed=seed)
