@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +102,7 @@ def measure(
         trials += [*bench.compensation(eora_ranks, moments), *bench.domino()]
         return summarise(trials, bench.groups, bench.validation, study.seed)
 
-    key = {"layers": layers, "share": share, "ranks": eora_ranks, "alphas": alphas, "rules": rules}
+    key: dict[str, Any] = {"layers": layers, "share": share, "ranks": eora_ranks, "alphas": alphas, "rules": rules}
     return study.table("repair", compute, n_prompts=n_prompts, **key)
 
 
