@@ -103,7 +103,7 @@ def difference(
     """Weighted mean of a - b, with a bootstrap interval over prompts; nan where there is no prompt."""
 
     def mean(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-        return (values * weights).sum(axis) / weights.sum(axis)
+        return np.asarray((values * weights).sum(axis) / weights.sum(axis))
 
     if len(a) == 0:
         return stats.share(a)
