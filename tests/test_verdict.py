@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -273,6 +274,20 @@ def test_the_page_needs_nothing_beside_it(diagnosed):
     for spec in map(json.loads, specs):
         assert len(spec["description"]) > 40
         assert spec["width"] == "container"
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+def test_the_page_draws_in_a_browser_without_network(diagnosed, tmp_path: Path):
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=20000",
+             "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path}"]  # fmt: skip
+    command = [CHROMIUM, *flags, "--dump-dom", (diagnosed[1] / "verdict.html").resolve().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
+    assert "CONSOLE" not in done.stderr
+    assert len(re.findall(r'<svg[^>]*class="marks"', done.stdout)) == 3
+    assert len(re.findall(r'aria-label="(?:One point|One column)', done.stdout)) == 3
 
 
 def test_the_words_hold_the_numbers(diagnosed):

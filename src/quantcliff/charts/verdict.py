@@ -57,7 +57,8 @@ def severities(signals: pd.DataFrame) -> alt.LayerChart:
     )
     scale, title = alt.Scale(domain=[0, 2]), "severity (1: threshold)"
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("a:Q", title=title, scale=scale), x2=alt.X2("b", title=title))
-    points = base.mark_point(size=90).encode(x=alt.X("shown:Q", title=title, scale=scale), tooltip=TIPS)
+    axis = alt.Axis(values=[0, 0.5, 1, 1.5, 2])
+    points = base.mark_point(size=90).encode(x=alt.X("shown:Q", title=title, scale=scale, axis=axis), tooltip=TIPS)
     line = alt.Chart(pd.DataFrame({"x": [1]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(x="x:Q")
     words = "; ".join(f"{row.signal} {row.severity:.2f}" for row in rows.itertuples())
     return finish(
