@@ -281,7 +281,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 def test_the_page_draws_in_a_browser_without_network(diagnosed, tmp_path: Path):
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=20000",
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000",
              "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path}"]  # fmt: skip
     command = [CHROMIUM, *flags, "--dump-dom", (diagnosed[1] / "verdict.html").resolve().as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
