@@ -260,11 +260,11 @@ def test_summary_by_hand() -> None:
     assert accuracy(table, repair="none", part="lost") == 0
     gain = one(table, setting="on", measure="gain", part="known")
     assert gain["estimate"] == pytest.approx((4 - 2) / 6)
-    over = one(table, setting="on", measure="over_control", part="failure")
+    over = one(table, setting="on", measure="over_control", part="lost")
     assert over["estimate"] == pytest.approx((3 - 1) / 4)
     tuned = table[table["repair"] == "tuned"]
     assert set(tuned["half"]) == {"test"}
-    assert one(tuned, part="failure", measure="gain")["estimate"] == pytest.approx(1 / 2)
+    assert one(tuned, part="lost", measure="gain")["estimate"] == pytest.approx(1 / 2)
     assert one(table, repair="none", half="all", part="failure", measure="accuracy")["n"] == 4
     assert not ((table["repair"] == "none") & (table["measure"] == "gain")).any()
 

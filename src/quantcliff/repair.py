@@ -57,7 +57,7 @@ def measure(
     eora_ranks: Sequence[int] = (2, 8),
     alphas: Sequence[float] = ALPHAS,
     rules: Sequence[str | int] = ("peak", "tuned"),
-    n_prompts: int = 600,
+    n_prompts: int = 500,
 ) -> pd.DataFrame:
     """All repairs of all variants: rows of `summarise`, with variant, method, bits, group_size.
 

@@ -1,5 +1,7 @@
 """What to quantize and how: the `Scheme`, the layers it applies to, and what it costs in bits."""
 
+import functools
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -110,8 +112,13 @@ def layer_of(name: str) -> int:
 
 def linears(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
     """(rows, columns) of every linear layer inside a decoder layer, by full module name; a row yields one output."""
+    return dict(_linears(type(config), config.to_json_string(use_diff=False)))
+
+
+@functools.lru_cache(maxsize=8)
+def _linears(kind: type[PretrainedConfig], config: str) -> dict[str, tuple[int, int]]:
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(kind.from_dict(json.loads(config)))
     return {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()

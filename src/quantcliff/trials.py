@@ -13,6 +13,9 @@ from quantcliff import stats
 PARTS = ("known", "robust", "failure", "lost")
 """Known facts; of these, what the method's 4-bit model answers, what it gets wrong, and what this very variant lost."""
 
+COMPARED = ("known", "lost")
+"""Parts for which differences are taken: to no repair, and to the control."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:
@@ -57,7 +60,7 @@ def summarise(
     Returns:
         repair, setting, amount, average_bits, control, tuned, layer; `part` (one of `PARTS`); `half` (all, test,
         validation); `measure`: accuracy (Wilson), gain (over no repair) and
-        over_control (both paired bootstrap); estimate, low, high, n (prompts, whatever their weight).
+        over_control (both paired bootstrap, of `COMPARED` parts); estimate, low, high, n (prompts, whatever their weight).
     """
     control = {(trial.repair, trial.setting): trial.right for trial in trials}
     groups = groups.assign(lost=trials[0].right == 0)
@@ -66,12 +69,13 @@ def summarise(
     for trial in trials:
         names = ("repair", "setting", "amount", "average_bits", "control", "tuned", "layer")
         about = {name: getattr(trial, name) for name in names}
+        compared = "test" if trial.tuned else "all"
         for half in [trial.half] if trial.half else ["all", "test"]:
             for part in PARTS:
                 here = masks[half] & groups[part].to_numpy()
                 right, weight = trial.right[here], groups["weight"].to_numpy()[here]
                 found = {"accuracy": share(right, weight)}
-                if trial is not trials[0] and half == (trial.half or "all"):
+                if part in COMPARED and half == compared and trial is not trials[0]:
                     found["gain"] = difference(right, trials[0].right[here], weight, seed)
                     if trial.against:
                         rival = control[trial.repair, trial.against][here]

@@ -96,7 +96,7 @@ def by_layer(
     into = "the quantized model" if direction == "forward" else "full precision"
     what, where = PARTS[kind][0], PLACES[positions][0]
     return finish(
-        alt.layer(lines(rows, LAYER, y, color, tooltip=TIPS), dashed),
+        alt.layer(lines(rows, LAYER, y, color, tooltip=TIPS), *([dashed] if len(control) else [])),
         f"Into {into}: {what} at {where}, {group} facts",
         f"{_title(measure, direction).capitalize()} when the {what} of {into} is replaced at {where}, by patched "
         "layer from bottom to top, one line with a 95% band per bit width"
@@ -151,7 +151,7 @@ def _switched(
     tips = [alt.Tooltip("line", title="patched"), *TIPS]
     if not dash:
         return lines(rows, LAYER, _y(measure), color, tooltip=tips).transform_filter(chosen).add_params(switch)
-    rows["layers"] = rows["window"].map(lambda width: "one layer" if width == 1 else f"{width} layers in a row")
+    rows["layers"] = rows["window"].map(lambda width: "one layer" if width == 1 else f"{width} in a row")
     style = alt.StrokeDash("layers:N", title=None, sort=["one layer"])
     base = alt.Chart(rows).encode(x=LAYER, color=color, detail="layers:N", tooltip=tips)
     chart = alt.layer(base.mark_line(point=True).encode(y=_y(measure), strokeDash=style))

@@ -79,7 +79,7 @@ def remedies(
         f"One row per repair, with a point and its 95% interval for each bit width; hollow points are controls. Best: "
         f"{said}.",
         height=None,
-    ).properties(height=alt.Step(12))
+    ).properties(height=alt.Step(12), autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
 
 
 def cost(table: pd.DataFrame, part: str = "known", *, method: str | None = None) -> alt.LayerChart:
@@ -90,7 +90,12 @@ def cost(table: pd.DataFrame, part: str = "known", *, method: str | None = None)
     x = alt.X("average_bits:Q", title="bits per weight, all counted", scale=alt.Scale(zero=False, padding=12))
     plain = alt.Chart(rows[rows["repair"] == "none"]).mark_line(strokeDash=[4, 4], strokeWidth=1.5, opacity=0.7)
     points = alt.Chart(rows).mark_point(size=70)
-    shape = alt.Shape("repair:N", title=None, scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())))
+    shape = alt.Shape(
+        "repair:N",
+        title=None,
+        legend=alt.Legend(columns=2),
+        scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
+    )
     above = rows[rows["repair"] != "none"]
     return finish(
         alt.layer(
