@@ -59,8 +59,8 @@ def summarise(
 
     Returns:
         repair, setting, amount, average_bits, control, tuned, layer; `part` (one of `PARTS`); `half` (all, test,
-        validation); `measure`: accuracy (Wilson), gain (over no repair) and
-        over_control (both paired bootstrap, of `COMPARED` parts); estimate, low, high, n (prompts, whatever their weight).
+        validation); `measure`: accuracy (Wilson), and of `COMPARED` parts gain (over no repair) and over_control
+        (both paired bootstrap); estimate, low, high, n (prompts, whatever their weight).
     """
     control = {(trial.repair, trial.setting): trial.right for trial in trials}
     groups = groups.assign(lost=trials[0].right == 0)
