@@ -78,8 +78,8 @@ def remedies(
         f"{' and '.join(repairs).capitalize()}: {part} facts",
         f"One row per repair, with a point and its 95% interval for each bit width; hollow points are controls. Best: "
         f"{said}.",
-        height=None,
-    ).properties(height=alt.Step(12), autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+        height=14 * len(order) * len(widths),
+    )
 
 
 def cost(table: pd.DataFrame, part: str = "known", *, method: str | None = None) -> alt.LayerChart:
