@@ -93,7 +93,7 @@ def cost(table: pd.DataFrame, part: str = "known", *, method: str | None = None)
     shape = alt.Shape(
         "repair:N",
         title=None,
-        legend=alt.Legend(columns=2),
+        legend=alt.Legend(columns=2, orient="bottom"),
         scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
     )
     above = rows[rows["repair"] != "none"]
