@@ -112,7 +112,7 @@ def layer_of(name: str) -> int:
 
 def linears(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
     """(rows, columns) of every linear layer inside a decoder layer, by full module name; a row yields one output."""
-    return dict(_linears(type(config), config.to_json_string(use_diff=False)))
+    return dict(_linears(type(config), config.to_json_string(use_diff=False)))  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=8)
