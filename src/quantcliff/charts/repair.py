@@ -35,13 +35,14 @@ def select(
     rows = table[(table["part"] == part) & (table["measure"] == measure)]
     rows = rows[rows["method"] == (method or table["method"].iloc[0])]
     rows = rows[(rows["repair"].isin(SHAPES) & rows["half"].eq("all")) | rows["tuned"].eq(tuned)]
+    rows = rows.dropna(subset="estimate")
     return rows.assign(name=[_name(*pair) for pair in zip(rows["repair"], rows["setting"], strict=True)])
 
 
 def _name(repair: str, setting: str) -> str:
     if repair == "protection":
         return f"8 bits: {setting}"
-    return setting.rsplit(", ", 1)[0] if repair == "amplification" else setting or "no repair"
+    return f"amplified {setting.rsplit(', ', 1)[0]}" if repair == "amplification" else setting or "no repair"
 
 
 def remedies(
