@@ -6,7 +6,8 @@ group's own range, and a weight goes to a level near its own value. So each grou
 the same group of the base, and beside what plain rounding at that bit width and group size makes of it:
 
 - *match*: correlation with the base's weights. Another group's weights have about none.
-- *stretch*: standard deviation over that of the rounded base: about 1, or 4 with scales four times too large.
+- *stretch*: distance from lowest to highest over that of the rounded base: about 1, or 4 with scales four times too
+  large. It does not grow where GPTQ moves weights about, since they stay on the grid.
 - *shift*: mean of the difference to the rounded base, in steps of the grid; 0, or 1 with a zero point off by one.
 - *excess*: ||W_Q - W|| / ||round(W) - W|| of a whole module. GPTQ moves weights farther than rounding does, to make up
   for errors, so that above 1 is nothing wrong by itself.
@@ -132,9 +133,10 @@ def compare(
     found = {
         "match": _correlation(stored, exact),
         "match_rounded": _correlation(rounded, exact),
-        "stretch": stored.std(1, correction=0) / rounded.std(1, correction=0),
+        "stretch": _span(stored) / _span(rounded),
         "shift": (stored - rounded).mean(1) / step,
     }
+    found["stretch"][_span(rounded) == 0] = 1.0
     for name, perfect in (("match", 1.0), ("match_rounded", 1.0), ("stretch", 1.0), ("shift", 0.0)):
         found[name] = found[name].nan_to_num(0.0).masked_fill(empty, perfect)
     found["error"] = (stored - exact).pow(2).sum(1)
@@ -209,6 +211,10 @@ def _levels(group: Tensor) -> int | None:
     steps = gaps / gaps.min()
     count = int(steps.round().sum()) + 1
     return count if count <= 256 and bool(((steps - steps.round()).abs() < 0.1).all()) else None
+
+
+def _span(values: Tensor) -> Tensor:
+    return values.amax(1) - values.amin(1)
 
 
 def _correlation(one: Tensor, other: Tensor) -> Tensor:
