@@ -49,6 +49,19 @@ def test_the_down_projection_is_brought_back_too(tiny_llama: Path, tmp_path: Pat
     assert error(plain, name) < 0.15 < error(smoothed, name)
 
 
+def test_scales_between_linear_layers_are_undone_in_a_layer_whose_norms_did_not_move(tiny_llama: Path) -> None:
+    base, smoothed = models.load(tiny_llama), models.load(tiny_llama)
+    weights, scales = smoothed.hf.state_dict(), torch.linspace(0.5, 2, 64)
+    with torch.no_grad():
+        weights["model.layers.0.input_layernorm.weight"] /= 1.5
+        for name in ("q_proj", "k_proj", "v_proj"):
+            weights[f"model.layers.0.self_attn.{name}.weight"] *= 1.5
+        weights["model.layers.1.mlp.up_proj.weight"] /= scales[:, None]
+        weights["model.layers.1.mlp.down_proj.weight"] *= scales
+    for name, weight in unsmoothed(base, smoothed).hf.state_dict().items():
+        torch.testing.assert_close(weight, base.hf.state_dict()[name], atol=1e-5, rtol=1e-5)
+
+
 def test_a_model_that_was_not_rescaled_is_left_alone(tiny_llama: Path, tiny_neox: Path, tmp_path: Path) -> None:
     for folder in (tiny_llama, tiny_neox):
         base, rounded = models.load(folder), models.load(quantize(folder, Scheme("rtn", 2, 16), (), tmp_path))

@@ -30,8 +30,8 @@ def unsmoothed(base: Model, quantized: Model) -> Model:
     """The same function as `quantized`, with the norms of `base` and its weights in the base's units.
 
     Exact for scales that a norm carries. Scales between two linear layers are estimated from the rounded weights; a
-    wrong estimate shifts units between the two and still leaves the function as it was. A model whose norms are the
-    base's own (GPTQ, round-to-nearest) comes back as it is, the same object.
+    wrong estimate shifts units between the two and still leaves the function as it was. AWQ may rescale only those in a
+    layer. A model all of whose norms are the base's own (GPTQ, round-to-nearest) comes back as it is, the same object.
     """
     mine, theirs = dict(quantized.hf.named_modules()), dict(base.hf.named_modules())
     moved = [name for name in theirs if _moved_norm(name, theirs, mine)]
@@ -46,7 +46,7 @@ def unsmoothed(base: Model, quantized: Model) -> Model:
             _scale_inputs(mine[f"{layer}.{reader}"], gain)
         with torch.no_grad():
             mine[name].weight.copy_(theirs[name].weight)
-    for layer in dict.fromkeys(name.rsplit(".", 1)[0] for name in moved):
+    for layer in dict.fromkeys(name.rsplit(".", 1)[0] for name in theirs if name.endswith(tuple(READERS))):
         for first, second in CHAINS:
             if (here := mine[f"{layer}.{first}"]).out_features == (there := mine[f"{layer}.{second}"]).in_features:
                 gain = row_gain(here.weight, theirs[f"{layer}.{first}"].weight)
