@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from quantcliff import models
-from quantcliff.amplify import best, candidates, check_rule, confidence
+from quantcliff.amplify import amplified_ranks, best, candidates, check_rule, confidence
 from quantcliff.errors import InputError
 from quantcliff.trace import Runner
 
@@ -68,3 +68,19 @@ def test_the_best_choice_is_right_most_often_with_the_smallest_alpha(ranks: np.n
 def test_without_prompts_nothing_is_amplified() -> None:
     chosen, alpha = best(np.zeros((2, 0, 3), dtype=np.int64), [1.0, 0.0, 2.0])
     assert (chosen, alpha) == (1, 1)
+
+
+def test_adding_logits(tiny_llama: Path) -> None:
+    runner = Runner(models.load(tiny_llama))
+    draw = torch.Generator().manual_seed(0)
+    final, one, two = (torch.randn(70, 32, generator=draw) for _ in range(3))
+    answers = [[number % 320, 7] for number in range(70)]
+    found = amplified_ranks(runner, final, [one, two, final], [0.0, 0.5, 1e6], answers)
+    assert found.shape == (3, 70, 3)
+    logits = runner.unembed(final)
+    for number, lens in enumerate(map(runner.unembed, (one, two))):
+        for column, total in enumerate((logits, logits + 0.5 * lens, 1e6 * lens)):
+            expected = [1 + int((row > row[right].max()).sum()) for row, right in zip(total, answers, strict=True)]
+            assert np.abs(found[number, :, column] - expected).max() <= (1 if column == 2 else 0)
+    assert (found[2] == found[2][:, :1]).all()  # a model's own output added to itself changes no rank
+    assert (found[:, :, 0] == found[0, :, :1].T).all()  # alpha 0 is the model itself

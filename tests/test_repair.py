@@ -1,5 +1,6 @@
 """Every repair does what it says, costs what it says, and stands beside its control."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from test_relay import random_probes
 
 from quantcliff import stats
+from quantcliff.charts import repair as charts
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.quantize import Scheme, average_bits, quantize
@@ -315,3 +317,26 @@ def test_a_sample_is_weighted_back_to_all_known_facts(study: Study, table: pd.Da
     assert bench.groups["weight"].sum() == pytest.approx(whole["n"])
     for flag in ("robust", "failure"):
         assert bench.groups.loc[bench.groups[flag], "weight"].sum() == pytest.approx(groups[flag].sum())
+
+
+# charts
+
+
+@pytest.mark.parametrize("draw", [charts.remedies, charts.cost, charts.domino, charts.alphas])
+def test_charts_say_what_they_show(table: pd.DataFrame, draw: Callable) -> None:
+    spec = draw(table).to_dict()
+    assert len(spec["description"]) > 80
+    assert "nan" not in spec["description"]
+    assert spec["title"]
+    assert spec["datasets"]
+
+
+def test_a_chart_shows_each_remedy_once(table: pd.DataFrame) -> None:
+    rows = charts.select(table, "known")
+    assert not rows.duplicated(["bits", "name"]).any()
+    assert set(rows["repair"]) == {"none", "protection", "amplification", "compensation"}
+    assert set(rows[rows["repair"] == "amplification"]["half"]) == {"test"}
+    assert set(rows[rows["repair"] != "amplification"]["half"]) == {"all"}
+    one_sided = charts.remedies(table, "known", repairs=("compensation",)).to_dict()
+    names = {row["name"] for rows in one_sided["datasets"].values() for row in rows}
+    assert names == {"no repair", *(f"{kind}, rank {rank}" for kind in ("EoRA", "plain SVD") for rank in (2, 16))}

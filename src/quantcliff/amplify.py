@@ -17,11 +17,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor
 
 from quantcliff.errors import InputError
 from quantcliff.relay import PROMPTS_AT_ONCE, Streams
 from quantcliff.runner import Runner
+from quantcliff.trace import rank_of
 
 RULES = ("peak", "common", "tuned")
 
@@ -62,6 +64,24 @@ def candidates(
     if rule == "tuned":
         return [np.full(n, layer) for layer in range(n_layers)]
     return [np.full(n, below[validation].mean(0).argmax() if rule == "common" else rule)]
+
+
+def amplified_ranks(
+    runner: Runner,
+    streams: Float32[Tensor, "prompt d_model"],
+    added: Sequence[Float32[Tensor, "prompt d_model"]],
+    alphas: Sequence[float],
+    answers: Sequence[Sequence[int]],
+) -> Int[np.ndarray, "candidate prompt alpha"]:
+    """Rank of the answer in the logits of `streams` plus alpha times those of each of `added`, for every alpha."""
+    parts = []
+    for start in range(0, len(streams), PROMPTS_AT_ONCE):
+        rows = slice(start, start + PROMPTS_AT_ONCE)
+        final = runner.unembed(streams[rows])
+        lenses = [runner.unembed(lens[rows]) for lens in added]
+        here = [[rank_of(final + alpha * lens, answers[rows]) for alpha in alphas] for lens in lenses]
+        parts.append(torch.stack([torch.stack(columns, 1) for columns in here]).cpu())
+    return torch.cat(parts, 1).numpy()
 
 
 def best(ranks: Int[np.ndarray, "candidate prompt alpha"], alphas: Sequence[float]) -> tuple[int, int]:

@@ -48,20 +48,12 @@ def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> 
 
 
 def ranks(
-    runner: Runner,
-    streams: Float32[Tensor, "prompt d_model"],
-    answers: Sequence[Sequence[int]],
-    added: Float32[Tensor, "prompt d_model"] | None = None,
-    alphas: Sequence[float] = (0.0,),
-) -> Int[np.ndarray, "prompt alpha"]:
-    """Rank of the answer in the logits of `streams` plus alpha times the logits of `added`, for every alpha."""
-    parts = []
-    for start in range(0, len(streams), PROMPTS_AT_ONCE):
-        rows = slice(start, start + PROMPTS_AT_ONCE)
-        logits = runner.unembed(streams[rows])
-        more = torch.zeros_like(logits) if added is None else runner.unembed(added[rows])
-        parts.append(torch.stack([rank_of(logits + alpha * more, answers[rows]) for alpha in alphas], 1).cpu())
-    return torch.cat(parts).numpy()
+    runner: Runner, streams: Float32[Tensor, "prompt d_model"], answers: Sequence[Sequence[int]]
+) -> Int[np.ndarray, " prompt"]:
+    """Rank of the answer in the logits that the runner's head reads off these streams."""
+    starts = range(0, len(streams), PROMPTS_AT_ONCE)
+    rows = [slice(start, start + PROMPTS_AT_ONCE) for start in starts]
+    return torch.cat([rank_of(runner.unembed(streams[row]), answers[row]).cpu() for row in rows]).numpy()
 
 
 def depths(n_layers: int) -> list[int]:

@@ -18,7 +18,7 @@ from scipy.stats import kurtosis
 from torch import Tensor
 
 from quantcliff import eora, models
-from quantcliff.amplify import ALPHAS, best, candidates, check_rule, confidence
+from quantcliff.amplify import ALPHAS, amplified_ranks, best, candidates, check_rule, confidence
 from quantcliff.errors import InputError
 from quantcliff.models import Model, splice
 from quantcliff.patching import stratified
@@ -57,7 +57,7 @@ def measure(
     eora_ranks: Sequence[int] = (2, 8),
     alphas: Sequence[float] = ALPHAS,
     rules: Sequence[str | int] = ("peak", "tuned"),
-    n_prompts: int = 500,
+    n_prompts: int = 400,
 ) -> pd.DataFrame:
     """All repairs of all variants: rows of `summarise`, with variant, method, bits, group_size.
 
@@ -146,7 +146,7 @@ class Bench:
         return average_bits(self.config, replace(self.scheme, **changes))  # type: ignore[arg-type]
 
     def _right(self, streams: Streams) -> Float[np.ndarray, " prompt"]:
-        return (ranks(self.own, streams[:, -1], self.probes.answers)[:, 0] == 1).astype(float)
+        return (ranks(self.own, streams[:, -1], self.probes.answers) == 1).astype(float)
 
     def _run(self, model: Model) -> Float[np.ndarray, " prompt"]:
         runner = Runner(model)
@@ -227,8 +227,8 @@ class Bench:
     def _amplified(
         self, streams: Streams, layers: Sequence[np.ndarray], donor: np.ndarray, alphas: Sequence[float]
     ) -> Int[np.ndarray, "candidate prompt alpha"]:
-        added = (streams[donor, layer[donor]] for layer in layers)
-        return np.stack([ranks(self.own, streams[:, -1], self.probes.answers, lens, alphas) for lens in added])
+        added = [streams[donor, layer[donor]] for layer in layers]
+        return amplified_ranks(self.own, streams[:, -1], added, alphas, self.probes.answers)
 
     @cached_property
     def donors(self) -> Int[np.ndarray, " prompt"]:
