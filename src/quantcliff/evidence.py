@@ -204,7 +204,7 @@ def repair(pair: Pair) -> list[Row]:
     full, own, lost = study.runner(FULL), study.runner(pair.label), study.known.select(pair.lost)
     first = relay(full, own, [n], lost)[n]
     last = relay(own, full, [n_layers - n], lost)[n_layers - n]
-    gain, mirror = (ranks(own, stream[:, -1], lost.answers)[:, 0] == 1 for stream in (first, last))
+    gain, mirror = (ranks(own, stream[:, -1], lost.answers) == 1 for stream in (first, last))
     note = f"first {n} of {n_layers} layers; the last {n} would bring back {mirror.mean():.0%}"
     return [_whole("repair gain", stats.share(gain), len(gain), note)]
 
