@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from quantcliff import models, planted, weights
+from quantcliff import levels, models, planted, weights
 from quantcliff.errors import InputError
 from quantcliff.quantize import quantize
 from quantcliff.scheme import Scheme
@@ -178,9 +178,9 @@ def test_a_group_of_equal_weights_says_nothing() -> None:
 def test_bits_and_group_size_are_read_off_the_weights(bits: int, size: int) -> None:
     exact = torch.randn(64, 256, generator=torch.Generator().manual_seed(bits), dtype=torch.float64)
     stored = weights.nearest(exact.reshape(-1, size), bits, False)[0].reshape(64, 256)
-    assert weights.infer(stored) == (bits, size)
-    assert weights.infer(stored.float()) == (bits, size)
-    assert weights.infer(exact) is None
+    assert levels.infer(stored) == (bits, size)
+    assert levels.infer(stored.float()) == (bits, size)
+    assert levels.infer(exact) is None
 
 
 def test_mixed_bits_are_read_off_each_module(base: Path, cache: Path) -> None:
@@ -190,6 +190,21 @@ def test_mixed_bits_are_read_off_each_module(base: Path, cache: Path) -> None:
     assert table.groupby("layer")["stored_bits"].unique().map(list).to_dict() == {0: [8], 1: [2]}
     assert set(table["fault"]) == {""}
     assert table["excess"].between(0.99, 1.01).all()
+
+
+def test_a_dense_file_of_quantized_weights_is_read_off(base: Path, cache: Path, tmp_path: Path) -> None:
+    good = quantize(base, Scheme("rtn", 3, GROUP), TEXT, cache)
+    for name, folder in (("good", good), ("bad", planted.scaled(good, tmp_path / "scaled", 1))):
+        save(models.load(folder).hf, tmp_path / name)
+    stated = levels.quantization_of(tmp_path / "good")
+    assert stated
+    assert (stated["bits"], stated["group_size"], stated["mixed"]) == (3, GROUP, False)
+    assert levels.quantization_of(base) is None
+    assert levels.quantization_of(good) == models.quantization_of(good)
+    study = Study(base, quantized=tmp_path / "bad", n_facts=10, run=tmp_path / "run")
+    found = list(weights.faulty(weights.measure(study)))
+    assert len(found) == 7
+    assert all(line.startswith("layer 1, ") and "wrong scale" in line for line in found)
 
 
 def test_another_models_quantization_is_refused(base: Path, cache: Path, tmp_path: Path) -> None:

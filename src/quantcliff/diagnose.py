@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from quantcliff import models, report, verdict, weights
-from quantcliff.models import quantization_of
+from quantcliff.levels import quantization_of
 from quantcliff.study import Study
 from quantcliff.verdict import NO_SIGNALS, Verdict
 

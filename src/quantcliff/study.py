@@ -17,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from quantcliff import facts as fact_sources
-from quantcliff import models, quantize, recall, tables
+from quantcliff import levels, models, quantize, recall, tables
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.models import Model
@@ -158,9 +158,9 @@ class Study:
         return Variant(scheme.label, method, bits, self.group_size, scheme, make)
 
     def _own(self, folder: Path) -> Variant:
-        stated = models.quantization_of(folder)
+        stated = levels.quantization_of(folder)
         if stated is None:
-            raise InputError(f"{folder} states no quantization in its config.json; give a quantized model")
+            raise InputError(f"{folder} states no quantization, and its weights lie on no grid; give a quantized model")
         if not isinstance(stated["bits"], int):
             raise InputError(f"{folder} does not state its bits in config.json, so it cannot be held to a standard")
         return Variant(folder.name, stated["method"], stated["bits"], stated["group_size"], None, lambda: folder)

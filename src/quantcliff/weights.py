@@ -27,8 +27,8 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
-from quantcliff import models
 from quantcliff.errors import InputError
+from quantcliff.levels import infer, quantization_of
 from quantcliff.models import Model
 from quantcliff.scheme import layer_of, linears
 from quantcliff.smoothing import CHAINS, unsmoothed
@@ -71,7 +71,7 @@ def measure(study: Study) -> pd.DataFrame:
     """`inspect` of every variant -> RUN/weights.parquet, with the columns variant, method, bits and group_size."""
 
     def compute(label: str) -> pd.DataFrame:
-        stated = models.quantization_of(study.variant(label).path)
+        stated = quantization_of(study.variant(label).path)
         assert stated
         return inspect(study.base, study.model(label), stated)
 
@@ -82,7 +82,7 @@ def inspect(base: Model, quantized: Model, stated: dict[str, Any]) -> pd.DataFra
     """Every linear layer of a quantized model beside the base's, one row each.
 
     Args:
-        stated: bits, group_size, symmetric and mixed, as `models.quantization_of` reads them. Where layers differ in
+        stated: bits, group_size, symmetric and mixed, as `levels.quantization_of` reads them. Where layers differ in
             bits (mixed), those of each module are read off its weights.
 
     Returns:
@@ -185,32 +185,6 @@ def faults(
         kind[flags] = name
     kind[list(belongs)] = "order"
     return kind, belongs
-
-
-def infer(stored: Float[Tensor, "out in"]) -> tuple[int, int] | None:
-    """(bits, group size) of weights that lie on evenly spaced levels; None where they do not.
-
-    The largest group is taken within which at most 256 levels, all of them whole steps apart, are found.
-    """
-    width = stored.shape[1]
-    for size in [width, *(2**power for power in range(12, 3, -1))]:
-        if size > width or width % size:
-            continue
-        groups = stored.reshape(-1, size)
-        spans = [_levels(group) for group in groups[:: max(1, len(groups) // 64)]]
-        if spans and np.mean([span is not None for span in spans]) >= 0.9:
-            return max(1, int(np.ceil(np.log2(max(span for span in spans if span))))), size
-    return None
-
-
-def _levels(group: Tensor) -> int | None:
-    """Levels between the lowest and the highest value, both counted, if all values are whole steps apart."""
-    gaps = torch.unique(group).diff()
-    if not len(gaps):
-        return 1
-    steps = gaps / gaps.min()
-    count = int(steps.round().sum()) + 1
-    return count if count <= 256 and bool(((steps - steps.round()).abs() < 0.1).all()) else None
 
 
 def _span(values: Tensor) -> Tensor:
