@@ -21,8 +21,9 @@ from quantcliff import models, tables
 from quantcliff.charts import components as charts
 from quantcliff.facts import Probes
 from quantcliff.models import Model
+from quantcliff.readings import POSITIONS, Reading, Recorded, read
 from quantcliff.study import Study
-from quantcliff.trace import Runner, batches, site
+from quantcliff.trace import Runner, Trace, batches, site
 
 seeds = st.integers(0, 2**31 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -189,16 +190,20 @@ def pair(request) -> tuple[Path, Runner, Runner]:
     return folder, Runner(models.load(folder)), Runner(damaged(models.load(folder)))
 
 
-def read_all(runner: Runner, probes: Probes, stream=None) -> tuple[c.Reading, dict[str, torch.Tensor]]:
-    """One reading of all prompts at the last token."""
+def read_all(runner: Runner, probes: Probes, stream=None) -> Reading:
+    """One reading of all prompts at the last token, shortest prompt first."""
     batch = next(batches(probes, 99))
-    readings, own = c.read(runner, batch, {"last": batch.last}, stream, record=True)
-    return readings["last"], own
+    return read(runner, batch, {"last": batch.last}, stream)["last"]
 
 
-def test_a_model_beside_itself_is_perfect(pair):
+def beside(full: Runner, own: Runner, probes: Probes, folder: Path, **options) -> dict[c.Key, np.ndarray]:
+    """`side_by_side` of all prompts, full precision recorded in `folder`."""
+    return c.side_by_side(Recorded.of(full, probes, folder), own, np.arange(len(probes)), **options)
+
+
+def test_a_model_beside_itself_is_perfect(pair, tmp_path):
     _, full, _ = pair
-    found = c.side_by_side(full, full, prompts())
+    found = beside(full, full, prompts(), tmp_path)
     for (position, condition, measure, shuffled), values in found.items():
         if not shuffled:
             here = values[[0, 1, *range(3, 9)]] if position == "last_subject" else values
@@ -209,17 +214,17 @@ def test_a_model_beside_itself_is_perfect(pair):
                 np.testing.assert_allclose(here, found[position, "in_situ", measure, False][~np.isnan(values[:, 0, 0])])
 
 
-def test_clean_input_is_what_one_damaged_component_gets(pair):
+def test_clean_input_is_what_one_damaged_component_gets(pair, tmp_path):
     """A model whose other parts are all in full precision feeds its one damaged component exactly the clean input."""
     folder, full, own = pair
-    _, stream = read_all(full, prompts())
-    clean, _ = read_all(own, prompts(), stream)
-    in_situ, _ = read_all(own, prompts())
+    batch = next(batches(prompts(), 99))
+    stream = Recorded.of(full, prompts(), tmp_path).clean(batch.indices, batch.ids.shape[1])
+    clean, in_situ = read_all(own, prompts(), stream), read_all(own, prompts())
     base = models.load(folder)
     layer = f"layers.{(deep := 2)}."
     for take, kinds in (("attention", ("pattern", "attn_out")), ("mlp", ("gate", "post", "mlp_out"))):
         one = models.splice(base, damaged(base), lambda name, take=take: layer in name and take_of(name) == take)
-        alone, _ = read_all(Runner(one), prompts())
+        alone = read_all(Runner(one), prompts())
         for kind in kinds:
             torch.testing.assert_close(
                 getattr(clean, kind)[:, deep], getattr(alone, kind)[:, deep], atol=1e-4, rtol=1e-4
@@ -231,20 +236,20 @@ def take_of(name: str) -> str:
     return "mlp" if ".mlp." in name else "attention" if "attn" in name or "attention" in name else "norm"
 
 
-def test_first_attention_inherits_no_damage(pair):
+def test_first_attention_inherits_no_damage(pair, tmp_path):
     """What the first attention reads is the embedding, which no quantizer touches."""
     _, full, own = pair
-    found = c.side_by_side(full, own, prompts())
+    found = beside(full, own, prompts(), tmp_path)
     for measure in ("entropy", "jsd", "attn_cosine"):
         in_situ, clean = (found["last", condition, measure, False] for condition in c.CONDITIONS)
         np.testing.assert_allclose(in_situ[:, 0], clean[:, 0], atol=1e-5)
         assert not np.allclose(in_situ[:, 1:], clean[:, 1:], atol=1e-3)
 
 
-def test_measures_do_not_depend_on_batches_or_padding(pair):
+def test_measures_do_not_depend_on_batches_or_padding(pair, tmp_path):
     _, full, own = pair
-    together, alone = (c.side_by_side(full, own, prompts(), size=size) for size in (9, 1))
-    assert len(together) == len(c.POSITIONS) * len(c.CONDITIONS) * (2 * len(c.COMPONENT) - 1)
+    together, alone = (beside(full, own, prompts(), tmp_path, size=size) for size in (9, 1))
+    assert len(together) == len(POSITIONS) * len(c.CONDITIONS) * (2 * len(c.COMPONENT) - 1)
     for key, values in alone.items():
         if key[-1]:
             assert np.isnan(values).all(), "a batch of one prompt has no other"
@@ -252,12 +257,12 @@ def test_measures_do_not_depend_on_batches_or_padding(pair):
             np.testing.assert_allclose(values, together[key], atol=2e-5, err_msg=str(key))
 
 
-def test_measures_are_those_of_recorded_sites(tiny_llama):
+def test_measures_are_those_of_recorded_sites(tiny_llama, tmp_path):
     """Against plain recordings of one prompt, so that positions, layers and heads are the right ones."""
     full, own = Runner(models.load(tiny_llama)), Runner(damaged(models.load(tiny_llama)))
     probes, row, layer = prompts(), 4, 1
     ids = torch.tensor([probes.input_ids[row]])
-    found = c.side_by_side(full, own, probes, share=0.1)
+    found = beside(full, own, probes, tmp_path, share=0.1)
     kinds = ("pattern", "attn_out", "gate", "post", "mlp_out")
     names = [site(kind, layer) for kind in kinds]
     seen = [
@@ -277,13 +282,13 @@ def test_measures_are_those_of_recorded_sites(tiny_llama):
             np.testing.assert_allclose(found[position, "in_situ", measure, False][row, layer], value, atol=1e-5)
 
 
-def test_prompts_without_subject_are_left_out(tiny_llama):
+def test_prompts_without_subject_are_left_out(tiny_llama, tmp_path):
     full = Runner(models.load(tiny_llama))
-    found = c.side_by_side(full, full, prompts())
+    found = beside(full, full, prompts(), tmp_path)
     missing = np.isnan(found["last_subject", "clean", "jsd", False]).all((1, 2))
     assert missing.tolist() == [False, False, True] + [False] * 6
     assert not np.isnan(found["last", "clean", "jsd", False]).any()
-    nowhere = c.side_by_side(full, full, prompts(subjects=False))
+    nowhere = beside(full, full, prompts(subjects=False), tmp_path)
     assert {key[0] for key in nowhere} == {"last"}
 
 
@@ -302,12 +307,11 @@ def test_partners_are_other_prompts_of_equal_length(lengths, seed):
     assert len(taken.unique()) == len(taken)
 
 
-def test_shuffled_sets_full_precision_of_another_prompt_beside_the_model(tiny_llama):
+def test_shuffled_sets_full_precision_of_another_prompt_beside_the_model(tiny_llama, tmp_path):
     full, own = Runner(models.load(tiny_llama)), Runner(damaged(models.load(tiny_llama)))
     probes = prompts().select([0, 5])
-    found = c.side_by_side(full, own, probes, share=0.1)
-    theirs, _ = read_all(full, probes)
-    ours, _ = read_all(own, probes)
+    found = beside(full, own, probes, tmp_path, share=0.1)
+    theirs, ours = read_all(full, probes), read_all(own, probes)
     swapped = c.compare(theirs.rows(torch.tensor([1, 0])), ours, 0.1)
     for measure, values in swapped.items():
         np.testing.assert_allclose(found["last", "in_situ", measure, True], values, atol=1e-5)
@@ -340,13 +344,23 @@ def test_table_holds_means_over_prompts_and_heads():
     assert np.isnan(flips["shuffled"])
 
 
-def test_sample_draws_without_repeating():
-    probes = prompts()
-    drawn = c.sample(probes, 4, seed=1)
-    facts = drawn.table["fact"].tolist()
-    assert len(set(facts)) == 4
-    assert facts == sorted(facts)
-    assert c.sample(probes, 99).table["fact"].tolist() == list(range(9))
+def test_some_of_the_recorded_prompts_give_what_all_of_them_give(pair, tmp_path):
+    _, full, own = pair
+    recorded, chosen = Recorded.of(full, prompts(), tmp_path), np.array([7, 2, 3])
+    every, some = (c.side_by_side(recorded, own, rows) for rows in (np.arange(9), chosen))
+    for key, values in some.items():
+        if not key[-1]:
+            np.testing.assert_allclose(values, every[key][chosen], atol=2e-5, err_msg=str(key))
+
+
+def test_full_precision_is_run_once_for_all_variants(pair, tmp_path, monkeypatch):
+    _, full, own = pair
+    first = Recorded.of(full, prompts(), tmp_path)
+    monkeypatch.setattr(Trace, "_fill", None)
+    again = Recorded.of(full, prompts(), tmp_path)
+    monkeypatch.setattr(full, "run", None)
+    for recorded in (first, again):
+        assert c.side_by_side(recorded, own, np.arange(9))
 
 
 def test_measure_of_a_study(tiny_llama, tmp_path):
@@ -355,9 +369,9 @@ def test_measure_of_a_study(tiny_llama, tmp_path):
     facts.write_text(json.dumps(fact) + "\n", encoding="utf-8")
     study = Study(str(tiny_llama), method="rtn", bits="8,2", group_size=32, facts=facts, run=tmp_path / "run")
     study.known = prompts()
-    table = c.measure(study, n_prompts=8, share=0.1)
+    table = c.measure(study, share=0.1)
     assert set(table["variant"]) == {"full", "rtn-8bit-g32", "rtn-2bit-g32"}
-    assert set(table["n"]) == {8, 7}
+    assert set(table["n"]) == {9, 8}
     assert tables.read(tmp_path / "run" / "components.parquet").equals(table)
     means = table[table["head"].isna()].groupby(["variant", "condition", "measure"])["estimate"].mean().unstack(0)
     for condition in c.CONDITIONS:

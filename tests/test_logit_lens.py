@@ -36,7 +36,7 @@ def test_last_layer_equals_the_models_own_output(folder):
     np.testing.assert_allclose(found["probability"][:, -1], own["probability"], atol=1e-5)
     np.testing.assert_allclose(found["entropy"][:, -1], own["entropy"], atol=1e-4)
     np.testing.assert_array_equal(found["rank"][:, -1], own["rank"])
-    np.testing.assert_array_equal(found["control"], found["probability"])
+    np.testing.assert_allclose(found["control"], found["probability"], rtol=1e-12)
 
 
 def test_lower_layers_equal_a_hand_written_lens(tiny_gemma):
@@ -93,8 +93,10 @@ def test_summary_of_known_values():
     assert table["estimate"].to_dict() == pytest.approx(expected)
     assert table["n"]["signal", 0] == 2
     assert table["n"]["first", 0] == 3
-    assert (table["low"] <= table["estimate"] + 1e-9).all()
-    assert (table["estimate"] <= table["high"] + 1e-9).all()
+    bounded = table.drop("rank_median")  # three ranks bound no median
+    assert table.loc["rank_median", ["low", "high"]].isna().all(axis=None)
+    assert (bounded["low"] <= bounded["estimate"] + 1e-9).all()
+    assert (bounded["estimate"] <= bounded["high"] + 1e-9).all()
 
 
 def test_no_prompt_no_rows():

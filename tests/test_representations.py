@@ -372,13 +372,13 @@ def prompts(lengths, subject):
 
 def test_rows_of_positions():
     probes = prompts([3, 5, 1, 4], [[1, 1], [-1, -1], [-1, -1], [1, 2]])
-    found = {where: [part.tolist() for part in rep.rows_of(probes, where)] for where in ("last", "subject_last", "all")}
+    found = {where: [part.tolist() for part in rep.rows_of(probes, where)] for where in ("last", "last_subject", "all")}
     assert found["last"] == [[2, 7, 8, 12], [0, 1, 2, 3]]
-    assert found["subject_last"] == [[1, 11], [0, 3]]
+    assert found["last_subject"] == [[1, 11], [0, 3]]
     assert found["all"] == [[1, 2, 4, 5, 6, 7, 10, 11, 12], [0, 0, 1, 1, 1, 1, 3, 3, 3]]
     nobody = prompts([3, 3], [[-1, -1], [-1, -1]])
-    with pytest.raises(InputError, match="no prompt has a token for positions='subject_last'"):
-        rep.rows_of(nobody, "subject_last")
+    with pytest.raises(InputError, match="no prompt has a token for positions='last_subject'"):
+        rep.rows_of(nobody, "last_subject")
 
 
 @pytest.fixture
@@ -419,7 +419,7 @@ def test_measure_refuses_what_does_not_fit(study):
         rep.measure(study, ks=(4, 32))
     study.known = prompts([4, 4], [[-1, -1]] * 2)
     with pytest.raises(InputError, match="choose positions='last'"):
-        rep.measure(study, ("last", "subject_last"))
+        rep.measure(study, ("last", "last_subject"))
 
 
 def test_charts_draw_what_the_table_says(study):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from quantcliff import stats
 
@@ -30,6 +31,26 @@ def test_wilson_narrows_with_a_lower_level() -> None:
 def test_share_counts_true_values() -> None:
     found = stats.share([True, False, True, True])
     assert found == (0.75, *stats.wilson(3, 4))
+
+
+@given(st.integers(6, 200), st.integers(0, 2**32 - 1))
+def test_median_lies_between_order_statistics_that_a_fair_coin_sets(n: int, seed: int) -> None:
+    """As many values below the median as heads of n coins: the bounds leave at most 2.5% on either side."""
+    values = np.random.default_rng(seed).exponential(size=n)
+    found, ordered = stats.median(values), np.sort(values)
+    below = int(np.searchsorted(ordered, found.low))
+    assert found.estimate == np.median(values)
+    assert binom.cdf(below, n, 0.5) <= 0.025 < binom.cdf(below + 1, n, 0.5)
+    assert found.high == ordered[n - 1 - below]
+
+
+def test_median_column_by_column_and_of_too_few() -> None:
+    values = np.random.default_rng(5).integers(1, 50, (40, 3))
+    found = stats.median(values)
+    assert [found.low[1], found.estimate[1], found.high[1]] == list(np.take(stats.median(values[:, 1]), [1, 0, 2]))
+    few = stats.median([3, 1, 2])
+    assert few.estimate == 2 and np.isnan(few.low) and np.isnan(few.high)
+    assert np.isnan(stats.median([])).all()
 
 
 def test_bootstrap_mean_is_near_the_normal_interval() -> None:

@@ -140,6 +140,17 @@ def test_a_model_that_answers_nothing(make: Make, asked: Path, tmp_path: Path) -
         _ = make(facts=tmp_path / "wrong.jsonl").known
 
 
+def test_what_is_looked_inside_is_a_draw_from_the_known_facts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make().inside.digest == make().known.digest, "all of them where there are few"
+    monkeypatch.setattr(studies, "INSIDE", 8)
+    study, other = make(), make(seed=1)
+    drawn, known = study.inside.table["fact"].tolist(), study.known.table["fact"].tolist()
+    assert len(set(drawn)) == 8 and set(drawn) < set(known) and drawn == sorted(drawn)
+    assert other.inside.table["fact"].tolist() != drawn
+    assert study.sample().tolist() == list(range(8))
+    assert set(study.sample(3)) < set(study.sample(5)) < set(range(8)), "a small draw is part of a larger one"
+
+
 def test_the_trace_is_of_known_facts_in_full_precision(make: Make) -> None:
     study = make()
     last = study.trace("resid_post", positions="last")["resid_post"]
@@ -268,7 +279,7 @@ def test_only_the_defaults_are_the_default_study(
     monkeypatch.setattr(Scheme, "check", lambda self, config: None)
     monkeypatch.setattr(Study, "facts", None)
     defaults = {"model": "atlas", "quantized": "", "method": "gptq", "bits": "4,3,2", "group_size": 128,
-                "facts": "atlas", "text": "", "n_facts": 1000, "device": "auto", "dtype": "float32",
+                "facts": "atlas", "text": "", "n_facts": 4000, "device": "auto", "dtype": "float32",
                 "seed": 0}  # fmt: skip
     assert Study().is_default and Study(**defaults, run=tmp_path).is_default
     for change in ({"method": "awq"}, {"bits": 2}, {"group_size": 64}, {"n_facts": 999}, {"seed": 1},

@@ -16,7 +16,7 @@ import quantcliff.trace as trace_module
 from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
-from quantcliff.trace import Runner, Trace, batches, rank_of, score, score_logits, site
+from quantcliff.trace import Runner, Trace, batches, likeliest, rank_of, score, score_logits, site
 
 FAMILIES = ["llama", "gemma", "neox", "qwen"]
 
@@ -208,7 +208,7 @@ def rows(probes, runner, kind, index):
 def test_trace_holds_what_plain_runs_of_single_prompts_give(runner, tmp_path):
     probes, kinds = prompts(), ["resid_post", "gate"]
     made = {where: Trace.record(runner, probes, kinds, where, tmp_path, size=4) for where in ("last", "all")}
-    subject = Trace.record(runner, probes, kinds, "subject_last", tmp_path, size=4)
+    subject = Trace.record(runner, probes, kinds, "last_subject", tmp_path, size=4)
     for kind in kinds:
         assert made["last"][kind].shape == (9, 3, 32 if kind == "resid_post" else 64)
         for index in range(9):
@@ -219,6 +219,22 @@ def test_trace_holds_what_plain_runs_of_single_prompts_give(runner, tmp_path):
             if index < 8:
                 np.testing.assert_allclose(subject[kind][index], expected[2], atol=1e-5)
         assert np.isnan(subject[kind][8]).all()
+
+
+def test_patterns_are_padded_to_the_longest_prompt(runner, tmp_path):
+    probes = prompts()
+    made = {w: Trace.record(runner, probes, ["pattern"], w, tmp_path, size=4) for w in ("last", "last_subject", "all")}
+    assert made["last"]["pattern"].shape == (9, 3, 4, 11)
+    names = [site("pattern", layer) for layer in range(3)]
+    for index, ids in enumerate(probes.input_ids):
+        seen = runner.run(torch.tensor([ids]), record=names)[1]
+        expected = np.zeros((len(ids), 3, 4, 11), dtype=np.float32)
+        expected[..., : len(ids)] = torch.stack([seen[name][0] for name in names]).permute(2, 0, 1, 3)
+        span = slice(*made["all"].offsets[index : index + 2])
+        np.testing.assert_allclose(made["all"]["pattern"][span], expected, atol=1e-5)
+        np.testing.assert_allclose(made["last"]["pattern"][index], expected[-1], atol=1e-5)
+        if index < 8:
+            np.testing.assert_allclose(made["last_subject"]["pattern"][index], expected[2], atol=1e-5)
 
 
 def test_trace_is_recorded_once_per_model_and_prompts(runners, tmp_path, monkeypatch):
@@ -308,6 +324,11 @@ def test_score_of_known_logits():
     assert table["probability"][0] == pytest.approx(0.3)
     assert table["logprob"][0] == pytest.approx(np.log(0.3))
     assert table["entropy"][0] == pytest.approx(-sum(p * np.log(p) for p in (0.1, 0.2, 0.3, 0.4)))
+
+
+def test_likeliest_of_some_tokens():
+    logits = torch.log(torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 3)) + torch.tensor([[0.0], [5.0], [0.0]])
+    np.testing.assert_allclose(likeliest(logits, [[0, 2], [1], []]), [0.3, 0.2, np.nan], rtol=1e-6)
 
 
 def test_score_keeps_the_order_of_the_prompts(runner):

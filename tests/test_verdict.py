@@ -198,7 +198,7 @@ def test_answers_are_counted_over_the_known(pair: evidence.Pair, gathered: pd.Da
 
 
 def test_the_lens_in_the_last_layer_is_the_models_own_answer(pair: evidence.Pair, gathered: pd.DataFrame):
-    probes = components.sample(pair.study.known, 40, pair.study.seed)
+    probes = pair.study.inside.select(pair.study.sample(40))
     control = logit_lens.shuffled_answers(probes, pair.study.seed)
     signal = {}
     for label in (FULL, pair.label):

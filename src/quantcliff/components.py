@@ -5,12 +5,11 @@ the damage done below it. *On clean input*: every attention and every FFN of the
 stream that full precision has at that place, so what is left is the component's own failure. Source: arXiv 2604.19884,
 component analysis; where its formula is not published, a docstring says what was chosen.
 
-The measures themselves stand in `components_measures`, what one quantized part costs by itself in
-`components_sensitivity`.
+The measures themselves stand in `components_measures`, what they are taken from in `readings`, what one quantized part
+costs by itself in `components_sensitivity`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
@@ -29,14 +28,11 @@ from quantcliff.components_measures import (
     sign_flips,
     top_overlap,
 )
-from quantcliff.facts import Probes
 from quantcliff.positions import spans
+from quantcliff.readings import POSITIONS, Reading, Recorded, read
 from quantcliff.smoothing import unsmoothed
 from quantcliff.study import FULL, Study
-from quantcliff.trace import Batch, Runner, batches, site
-
-POSITIONS = ("last", "last_subject")
-"""Where components are read: at the prompt's last token and at its subject's last token."""
+from quantcliff.trace import Runner, batches
 
 CONDITIONS = ("in_situ", "clean")
 
@@ -53,66 +49,6 @@ precision."""
 
 PERFECT = {"jsd": 0.0, "attn_cosine": 1.0, "sign_flips": 0.0, "jaccard": 1.0, "ffn_cosine": 1.0}
 """Value of a measure for a component that does exactly what it does in full precision."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the components of one model did at one token of each prompt.
-
-    `gate` goes into the FFN's nonlinearity (the gate projection, or the pre-activation where there is no gate), `post`
-    into `down_proj`.
-    """
-
-    pattern: Float[Tensor, "prompt layer head key"]
-    attn_out: Float[Tensor, "prompt layer d_model"]
-    gate: Float[Tensor, "prompt layer d_ffn"]
-    post: Float[Tensor, "prompt layer d_ffn"]
-    mlp_out: Float[Tensor, "prompt layer d_model"]
-
-    def rows(self, index: Int[Tensor, " chosen"]) -> "Reading":
-        """The reading of some of the prompts, in this order."""
-        return Reading(**{kind: getattr(self, kind)[index] for kind in KINDS})
-
-
-KINDS = tuple(field.name for field in fields(Reading))
-
-
-def read(
-    runner: Runner,
-    batch: Batch,
-    tokens: Mapping[str, Int[Tensor, " batch"]],
-    stream: Mapping[str, Tensor] | None = None,
-    record: bool = False,
-) -> tuple[dict[str, Reading], dict[str, Tensor]]:
-    """One pass of a model over a batch.
-
-    Args:
-        tokens: for each kind of position the token to read in every prompt; -1 skips the prompt.
-        stream: what every attention and FFN is to read instead of the model's own stream, by site name; None for none.
-        record: also return the model's own stream where attention and FFN read it, in the form `stream` takes.
-
-    Returns:
-        A reading for each kind of position, of the prompts that have it; the stream (empty unless asked for).
-    """
-    chosen = {name: (torch.nonzero(at >= 0).flatten(), at[at >= 0]) for name, at in tokens.items()}
-    picked: dict[tuple[str, str], list[Tensor]] = {(name, kind): [] for name in chosen for kind in KINDS}
-
-    def pick(kind: str, tensor: Tensor) -> Tensor:
-        for name, (rows, at) in chosen.items():
-            picked[name, kind].append(tensor[rows, :, at] if kind == "pattern" else tensor[rows, at])
-        return tensor
-
-    layers = range(runner.n_layers)
-    edits = {site(kind, layer): partial(pick, kind) for layer in layers for kind in KINDS}
-    for name, clean in (stream or {}).items():
-        edits[name] = partial(lambda new, own: new.to(own), clean)
-    kinds = ("resid_pre",) if runner.parallel else ("resid_pre", "resid_mid")
-    names = [site(kind, layer) for layer in layers for kind in kinds] if record else []
-    _, own_stream = runner.run(batch.ids, record=names, edits=edits, last=batch.last)
-    readings = {
-        name: Reading(**{kind: torch.stack(picked[name, kind], 1).float().cpu() for kind in KINDS}) for name in chosen
-    }
-    return readings, own_stream
 
 
 def compare(full: Reading, own: Reading, share: float) -> dict[str, Float[Tensor, "prompt layer *head"]]:
@@ -138,15 +74,14 @@ def partners(n_keys: Int[Tensor, " prompt"], generator: torch.Generator) -> Int[
 
 
 def side_by_side(
-    full: Runner, own: Runner, probes: Probes, *, share: float = 0.01, size: int = 32, seed: int = 0
-) -> dict[Key, Float[np.ndarray, "prompt layer *head"]]:
+    full: Recorded, own: Runner, prompts: Int[np.ndarray, " prompt"], *, share: float = 0.01, size: int = 32,
+    seed: int = 0,
+) -> dict[Key, Float[np.ndarray, "prompt layer *head"]]:  # fmt: skip
     """All measures of a model beside full precision, prompt by prompt; memory grows with `size`, not with the prompts.
-
-    Both models run at the same time: patterns have no place in a `Trace`, and the run that gives them gives the clean
-    stream too.
 
     Args:
         own: in the units of full precision (`smoothing.unsmoothed`), or AWQ's scales would count as damage to neurons.
+        prompts: numbers of those to look at, among the recorded ones.
         share: see `top_count`.
         size: prompts per batch.
         seed: draws the other prompts.
@@ -155,34 +90,34 @@ def side_by_side(
         Arrays by `Key`; shuffled ones set the model beside full precision's reading of another prompt, the level that a
         measure has without any likeness of content. NaN where a prompt has no subject, or no partner.
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw, probes = torch.Generator().manual_seed(seed), full.probes.select(prompts)
     where = {name: spans(name, probes.subject, probes.lengths)[:, 1] for name in POSITIONS}
     found: dict[Key, np.ndarray] = {}
 
-    def keep(key: Key, prompts: np.ndarray, values: Tensor) -> None:
+    def keep(key: Key, rows: np.ndarray, values: Tensor) -> None:
         if key not in found:
             found[key] = np.full((len(probes), *values.shape[1:]), np.nan, dtype=np.float32)
-        found[key][prompts] = values.numpy()
+        found[key][rows] = values.numpy()
 
     for batch in tqdm(list(batches(probes, size)), desc=f"components {own.model.name}", leave=False, disable=None):
         tokens = {
             name: torch.from_numpy(at[batch.indices]) for name, at in where.items() if (at[batch.indices] >= 0).any()
         }
-        theirs, stream = read(full, batch, tokens, record=True)
-        ours = {"in_situ": read(own, batch, tokens)[0], "clean": read(own, batch, tokens, stream)[0]}
+        width = batch.ids.shape[1]
+        clean = full.clean(prompts[batch.indices], width)
+        ours = {"in_situ": read(own, batch, tokens), "clean": read(own, batch, tokens, clean)}
         for position, at in tokens.items():
-            prompts, n_keys = batch.indices[at.numpy() >= 0], at[at >= 0] + 1
-            partner = partners(n_keys, draw)
+            rows, n_keys = batch.indices[at.numpy() >= 0], at[at >= 0] + 1
+            theirs, partner = full.reading(position, prompts[rows], width), partners(n_keys, draw)
             paired = torch.nonzero(partner >= 0).flatten()
             for condition in CONDITIONS:
                 reading, key = ours[condition][position], (position, condition)
                 entropy = normalised_entropy(reading.pattern, n_keys[:, None, None])
-                keep((*key, "entropy", False), prompts, entropy)
-                for measure, values in compare(theirs[position], reading, share).items():
-                    keep((*key, measure, False), prompts, values)
-                mixed = compare(theirs[position].rows(partner[paired]), reading.rows(paired), share)
-                for measure, values in mixed.items():
-                    keep((*key, measure, True), prompts[paired.numpy()], values)
+                keep((*key, "entropy", False), rows, entropy)
+                for measure, values in compare(theirs, reading, share).items():
+                    keep((*key, measure, False), rows, values)
+                for measure, values in compare(theirs.rows(partner[paired]), reading.rows(paired), share).items():
+                    keep((*key, measure, True), rows[paired.numpy()], values)
     return found
 
 
@@ -224,34 +159,27 @@ def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
     return np.concatenate([values, values.mean(-1, keepdims=True)], -1), [*range(values.shape[2]), None]
 
 
-def sample(probes: Probes, n: int, seed: int = 0) -> Probes:
-    """At most n of the prompts, drawn evenly, in their order."""
-    chosen = np.random.default_rng(seed).permutation(len(probes))[:n]
-    return probes.select(np.sort(chosen))
-
-
-def of_variant(study: Study, label: str, n_prompts: int = 300, share: float = 0.01) -> pd.DataFrame:
-    """`table_of` for one variant, or "full", on known facts; nothing is written."""
-    probes, full = sample(study.known, n_prompts, study.seed), study.runner(FULL)
+def of_variant(study: Study, label: str, n_prompts: int | None = None, share: float = 0.01) -> pd.DataFrame:
+    """`table_of` for one variant, or "full", on at most `n_prompts` of `study.inside`; nothing is written."""
+    full, prompts = study.runner(FULL), study.sample(n_prompts)
     assert full.d_ffn is not None
+    theirs = Recorded.of(full, study.inside, study.run / "trace")
     own = full if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
     chance = {"sign_flips": 0.5, "jaccard": chance_overlap(full.d_ffn, share), "attn_cosine": 0.0, "ffn_cosine": 0.0}
-    return table_of(side_by_side(full, own, probes, share=share, seed=study.seed), chance, study.seed)
+    return table_of(side_by_side(theirs, own, prompts, share=share, seed=study.seed), chance, study.seed)
 
 
-def measure(study: Study, n_prompts: int = 300, share: float = 0.01) -> pd.DataFrame:
-    """The components of full precision and of every variant on known facts -> components.parquet.
+def measure(study: Study, share: float = 0.01) -> pd.DataFrame:
+    """The components of full precision and of every variant on the facts of `study.inside` -> components.parquet.
 
     Args:
-        n_prompts: of the facts that full precision answers right, at most so many are drawn.
         share: of neurons that counts as most active, see `top_count`.
 
     Returns:
         The columns of `table_of` behind variant, method, bits, group_size. Full precision beside itself gives its own
         entropy and, in `shuffled`, how unlike two prompts are to begin with.
     """
-    compute = partial(of_variant, study, n_prompts=n_prompts, share=share)
-    return study.table("components", compute, study.labels, n_prompts=n_prompts, share=share)
+    return study.table("components", partial(of_variant, study, share=share), study.labels, share=share)
 
 
 def summary(table: pd.DataFrame, position: str = "last") -> pd.DataFrame:

@@ -8,7 +8,6 @@ import torch
 from tqdm import tqdm
 
 from quantcliff import stats
-from quantcliff.components import sample
 from quantcliff.facts import Probes
 from quantcliff.models import Model, splice
 from quantcliff.scheme import LAYER, layer_of, linears
@@ -66,9 +65,9 @@ def cost(base: Model, quantized: Model, probes: Probes, seed: int = 0) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def measure(study: Study, n_prompts: int = 300) -> pd.DataFrame:
-    """`cost` of every variant's parts on known facts, at most `n_prompts` of them -> components_sensitivity.parquet."""
-    probes = sample(study.known, n_prompts, study.seed)
+def measure(study: Study, n_prompts: int = 200) -> pd.DataFrame:
+    """`cost` of every variant's parts on `n_prompts` facts of `study.inside` -> components_sensitivity.parquet."""
+    probes = study.inside.select(study.sample(n_prompts))
     return study.table(
         "components_sensitivity",
         lambda label: cost(study.base, unsmoothed(study.base, study.model(label)), probes, study.seed),

@@ -34,7 +34,7 @@ COLUMNS = ["signal", "layer", "value", "low", "high", "n", "perfect", "threshold
 class Pair:
     """One variant of a study beside full precision, and the prompts its signals are taken from.
 
-    `n_prompts`: known facts, and lost ones, that are drawn at most where a signal costs much per prompt.
+    `n_prompts`: facts of `study.inside`, and lost ones, that are drawn at most where a signal costs much per prompt.
     `full_components`: the table of `components.of_variant` of full precision, with as many prompts.
     """
 
@@ -89,8 +89,7 @@ def answer_rank(pair: Pair) -> list[Row]:
     ranks = pair.rank[pair.rank > 1]
     if pair.few:
         return [_nothing("answer rank", pair.few)]
-    middle = stats.bootstrap(ranks, statistic=np.median, seed=pair.study.seed)
-    return [_whole("answer rank", middle, len(ranks)) | {"threshold": threshold}]
+    return [_whole("answer rank", stats.median(ranks), len(ranks)) | {"threshold": threshold}]
 
 
 def lens(pair: Pair) -> list[Row]:
@@ -99,7 +98,7 @@ def lens(pair: Pair) -> list[Row]:
     As a whole in the layer where full precision's is largest; layers with less than a tenth of that are left out,
     since there is nothing to lose yet.
     """
-    known = components.sample(pair.study.known, pair.n_prompts, pair.study.seed)
+    known = pair.study.inside.select(pair.study.sample(pair.n_prompts))
     control = logit_lens.shuffled_answers(known, pair.study.seed)
     own, full = (logit_lens.read(pair.study.runner(label), known, control) for label in (pair.label, FULL))
     paired = ~np.isnan(full["control"]).any(1)
@@ -127,17 +126,15 @@ def recovery(pair: Pair) -> list[Row]:
     n_layers = study.runner(FULL).n_layers
     if pair.few or n_layers < 2:
         return [_nothing(name, pair.few or "there is one layer only")]
-    lost, probes, middle = pair.lost, study.known, n_layers // 2 - 1
-    some = probes.select(lost)
-    partner = np.full(len(probes), -1)
-    relations = some.table["relation"].astype(str).tolist()
-    other = other_facts(relations, some.answers, some.subject, some.lengths, study.seed)
-    partner[lost] = np.where(other < 0, -1, lost[other])
+    probes, middle = study.known.select(pair.lost), n_layers // 2 - 1
+    relations = probes.table["relation"].astype(str).tolist()
+    partner = other_facts(relations, probes.answers, probes.subject, probes.lengths, study.seed)
     patches = [patch for patch in plan(n_layers, ["resid_post"], ["all"]) if patch.layer < n_layers - 1]
     control = [patch for patch in plan(n_layers, ["resid_post"], ["all"], ["other"]) if patch.layer == middle]
-    found = sweep(study.runner(pair.label), study.trace("resid_post"), probes, lost, partner, patches + control)
+    trace, rows = study.trace("resid_post", probes=probes), np.arange(len(probes))
+    found = sweep(study.runner(pair.label), trace, probes, rows, partner, patches + control)
     known = (study.scores(FULL)["rank"] == 1).to_numpy()
-    donor, recipient = (study.scores(label)["probability"].to_numpy()[known] for label in (FULL, pair.label))
+    donor, recipient = (study.scores(label)["probability"].to_numpy()[known][pair.lost] for label in (FULL, pair.label))
 
     def shares(rows: pd.DataFrame) -> Interval:
         wide = rows.pivot(index="prompt", columns="layer", values="probability")
@@ -147,7 +144,7 @@ def recovery(pair: Pair) -> list[Row]:
             gained, missing, statistic=lambda a, b, axis: a.mean(axis) / b.mean(axis), seed=study.seed
         )
 
-    profile = _profile(name, list(range(n_layers - 1)), shares(found[found["donor"] == "same"]), len(lost))
+    profile = _profile(name, list(range(n_layers - 1)), shares(found[found["donor"] == "same"]), len(probes))
     note = f"after layer {middle}"
     if len(mixed := found[found["donor"] == "other"]):
         note += f"; {np.ravel(shares(mixed).estimate)[0]:.2f} with another fact's stream"

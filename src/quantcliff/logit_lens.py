@@ -18,7 +18,7 @@ from quantcliff import stats
 from quantcliff.facts import Probes
 from quantcliff.runner import Runner, site
 from quantcliff.study import FULL, Study
-from quantcliff.trace import batches, score_logits
+from quantcliff.trace import batches, likeliest, score_logits
 
 GROUPS = ("known", "robust", "failure")
 """Facts that full precision answers; of these, those the 4-bit model of the same method answers too; and the rest."""
@@ -75,7 +75,7 @@ def lens(
     for layer in range(streams.shape[1]):
         logits = runner.unembed(streams[:, layer])
         right = score_logits(logits, answers)
-        wrong = score_logits(logits, control)["probability"].where([len(row) > 0 for row in control])
+        wrong = likeliest(logits, control)
         layers.append(right[["probability", "rank", "entropy"]].assign(control=wrong).astype(float))
     return {name: np.stack([frame[name].to_numpy() for frame in layers], axis=1) for name in VALUES}
 
@@ -98,11 +98,12 @@ def read(
 
 def read_full(study: Study, control: Sequence[Sequence[int]], size: int = 256) -> dict[str, np.ndarray]:
     """`read` for full precision, from the shared trace instead of another run; arrays (prompt, layer)."""
-    trace, probes = study.trace("resid_post"), study.known
+    known, probes = np.flatnonzero(study.groups["known"]), study.known
+    stream = study.trace("resid_post", positions="last", probes=study.probes)["resid_post"]
     parts = []
     for start in range(0, len(probes), size):
         indices = np.arange(start, min(start + size, len(probes)))
-        streams = torch.tensor(trace["resid_post"][trace.offsets[indices + 1] - 1])
+        streams = torch.from_numpy(stream[known[indices]])
         parts.append(lens(study.runner(FULL), streams, *(_pick(indices, each) for each in (probes.answers, control))))
     return {name: np.concatenate([part[name] for part in parts]) for name in VALUES}
 
@@ -135,7 +136,7 @@ def summary(values: dict[str, Float[np.ndarray, "prompt layer"]], seed: int = 0)
         parts += [
             _rows("probability", stats.bootstrap_mean(values["probability"], seed), n),
             _rows("entropy", stats.bootstrap_mean(values["entropy"], seed), n),
-            _rows("rank_median", stats.bootstrap(values["rank"], statistic=np.median, seed=seed), n),
+            _rows("rank_median", stats.median(values["rank"]), n),
         ]
         shares = [stats.share(values["rank"][:, layer] == 1) for layer in range(layers)]
         parts.append(_rows("first", stats.Interval(*map(np.array, zip(*shares, strict=True))), n))

@@ -20,7 +20,7 @@ from quantcliff.facts import Probes
 from quantcliff.quantize import calibration_text
 from quantcliff.runner import Runner
 from quantcliff.study import FULL, Study
-from quantcliff.trace import Trace, batches
+from quantcliff.trace import batches
 
 GROUPS = ("all", "known", "robust", "failure")
 """Prompts that are looked at: every one; those full precision answers; of these, those the 4-bit model of the same
@@ -75,7 +75,7 @@ def measure(study: Study) -> pd.DataFrame:
 
 def scores_with_kl(study: Study, label: str) -> pd.DataFrame:
     """`Study.scores` of all probes by one variant, with `kl` (nats) from full precision at the last token."""
-    stream = Trace.record(study.runner(FULL), study.probes, ["resid_post"], "last", study.run / "trace")["resid_post"]
+    stream = study.trace("resid_post", positions="last", probes=study.probes)["resid_post"]
     kl = np.zeros(len(study.probes))
     for batch in batches(study.probes):
         reference = study.runner(FULL).unembed(torch.tensor(stream[batch.indices, -1]))
@@ -107,11 +107,11 @@ def summary(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     if len(rank):
         found["probability"] = stats.bootstrap_mean(scores["probability"], seed)
         found["rank_mean"] = stats.bootstrap_mean(rank, seed)
-        found["rank_median"] = stats.bootstrap(rank, statistic=np.median, seed=seed)
+        found["rank_median"] = stats.median(rank)
         found["kl"] = stats.bootstrap_mean(scores["kl"], seed)
     among_lost = {"lost_in_top5": stats.share(lost <= 5)}
     if len(lost):
-        among_lost["lost_rank_median"] = stats.bootstrap(lost, statistic=np.median, seed=seed)
+        among_lost["lost_rank_median"] = stats.median(lost)
     return pd.concat([_rows(found, len(rank)), _rows(among_lost, len(lost))], ignore_index=True)
 
 

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.special import logit
-from scipy.stats import quantile_test
 
 from quantcliff import stats
 from quantcliff.interventions import SETTERS, Patch, plan, sweep
@@ -109,7 +108,7 @@ def summarise(
     - `regained`: of the prompts that one model answers and the other does not, the share that now comes out as the
       donor would have it (Wilson). Forward: lost answers that are back; reverse: answers that are gone.
     - `accuracy`: share of all prompts of the group with the answer at rank 1 (Wilson).
-    - `rank`: median rank of the answer; its interval is exact, by order statistics (scipy's `quantile_test`).
+    - `rank`: median rank of the answer; see `stats.median`.
 
     Args:
         results: from `sweep`.
@@ -126,12 +125,11 @@ def summarise(
             right, goal = wide["rank"].to_numpy() == 1, (other["rank"] == 1).to_numpy()
             differ = (own["rank"] == 1).to_numpy() != goal
             for patch, share, ranks, now in zip(wide.index, shares, wide["rank"].to_numpy(), right, strict=True):
-                middle = quantile_test(ranks, p=0.5).confidence_interval(0.95)
                 found = {
                     "recovery": (*share, len(goal)),
                     "regained": (*stats.share(now[differ] == goal[differ]), int(differ.sum())),
                     "accuracy": (*stats.share(now), len(goal)),
-                    "rank": (np.median(ranks), middle.low, middle.high, len(goal)),
+                    "rank": (*stats.median(ranks), len(goal)),
                 }
                 rows += [(name, *patch, measure, *numbers) for measure, numbers in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -204,11 +202,14 @@ def measure_variant(
     """
     known, groups = study.known, study.groups_of(study.variant(label).method)
     failure = groups.loc[groups["known"], "failure"].to_numpy()
-    rows = stratified(failure, n_prompts, study.seed)
-    members = {"robust": rows[~failure[rows]], "failure": rows[failure[rows]]}
+    chosen = stratified(failure, n_prompts, study.seed)
     relation = known.table["relation"].astype(str).tolist()
-    partner = other_facts(relation, known.answers, known.subject, known.lengths, study.seed)
-    scores = {name: study.scores(name)[groups["known"]].reset_index(drop=True) for name in (FULL, label)}
+    other = other_facts(relation, known.answers, known.subject, known.lengths, study.seed, chosen)
+    asked = np.union1d(chosen, other[other >= 0])  # the patched prompts and those that controls are taken from
+    probes, rows = known.select(asked), np.searchsorted(asked, chosen)
+    partner = np.where(other[asked] < 0, -1, np.searchsorted(asked, other[asked]))
+    members = {"robust": rows[~failure[chosen]], "failure": rows[failure[chosen]]}
+    scores = {name: study.scores(name)[groups["known"]].iloc[asked].reset_index(drop=True) for name in (FULL, label)}
 
     n_layers = study.runner(FULL).n_layers
     stream = [kind for kind in kinds if kind == "resid_post"]
@@ -219,12 +220,12 @@ def measure_variant(
 
     def patched(recipient: str, trace: Trace, patches: list[Patch]) -> pd.DataFrame:
         none = scores[recipient].loc[rows, ["rank", "probability"]].assign(prompt=rows, **vars(NO_PATCH))
-        results = sweep(study.runner(recipient), trace, known, rows, partner, sorted(set(patches)))
+        results = sweep(study.runner(recipient), trace, probes, rows, partner, sorted(set(patches)))
         return pd.concat([none, results], ignore_index=True)
 
     with TemporaryDirectory() as folder:
-        there = Trace.record(study.runner(label), known, stream, "all", Path(folder))
-        onto, back = patched(label, study.trace(*kinds), forward), patched(FULL, there, reverse)
+        there = Trace.record(study.runner(label), probes, stream, "all", Path(folder))
+        onto, back = patched(label, study.trace(*kinds, probes=probes), forward), patched(FULL, there, reverse)
     tables = {
         "forward": summarise(onto, scores[label], scores[FULL], members, study.seed),
         "reverse": summarise(back, scores[FULL], scores[label], members, study.seed),

@@ -49,19 +49,19 @@ def aligned(to: Int[np.ndarray, "prompt 2"], source: Int[np.ndarray, "prompt 2"]
 
 def other_facts(
     relation: list[str], answers: list[list[int]], subject: Int[np.ndarray, "prompt 2"],
-    lengths: Int[np.ndarray, " prompt"], seed: int = 0,
+    lengths: Int[np.ndarray, " prompt"], seed: int = 0, rows: Int[np.ndarray, " chosen"] | None = None,
 ) -> Int[np.ndarray, " prompt"]:  # fmt: skip
-    """For each prompt the number of a prompt about another fact, whose activations serve as the control.
+    """For each prompt (or those of `rows`) the number of one about another fact, whose activations are the control.
 
     The other fact shares no right answer with this one. It is of the same relation where there is one, and of the most
     similar length among those (ties are broken by `seed`). A prompt with a subject gets a donor with a subject.
 
-    -1 for a prompt that no other fact fits.
+    -1 for a prompt that no other fact fits, and for those not in `rows`.
     """
     draw, n = np.random.default_rng(seed), len(relation)
     relations, has_subject, right = np.asarray(relation), subject[:, 0] >= 0, [set(a) for a in answers]
-    chosen = np.empty(n, dtype=np.int64)
-    for i in range(n):
+    chosen = np.full(n, -1)
+    for i in range(n) if rows is None else rows:
         unfit = np.array([not right[i].isdisjoint(other) for other in right]) | (has_subject[i] & ~has_subject)
         unfit[i] = True
         cost = 1e6 * (relations != relations[i]) + np.abs(lengths - lengths[i]) + draw.random(n) + 1e9 * unfit

@@ -180,7 +180,7 @@ def _row(
 def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
     """Rows of an "all" trace that a choice of positions takes, and the prompt each belongs to.
 
-    "last" is each prompt's last token, "subject_last" the last token of its subject (prompts without one are left
+    "last" is each prompt's last token, "last_subject" the last token of its subject (prompts without one are left
     out), "all" every token but the first of each prompt. The first token, BOS where the tokenizer has one, is the same
     in all prompts or a sink of attention; its activations are far longer than any other's and would be the only thing
     that a second moment sees.
@@ -194,7 +194,7 @@ def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " row
     prompt = np.arange(len(probes))
     if positions == "last":
         return starts + probes.last, prompt
-    if positions == "subject_last":
+    if positions == "last_subject":
         held = probes.subject[:, 1] >= 0
         rows, prompt = (starts + probes.subject[:, 1])[held], prompt[held]
     else:
@@ -207,11 +207,11 @@ def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " row
 
 
 def streams(study: Study, label: str) -> tuple[Float[np.ndarray, "n layers d"], Float[np.ndarray, "n layers d"]]:
-    """Residual streams after every layer of full precision and of a variant, every token of every known fact.
+    """Residual streams after every layer of full precision and of a variant, every token of `study.inside`.
 
     Memory-mapped; row i of one belongs to row i of the other.
     """
-    other = Trace.record(study.runner(label), study.known, ["resid_post"], "all", study.run / "trace")
+    other = Trace.record(study.runner(label), study.inside, ["resid_post"], "all", study.run / "trace")
     return study.trace("resid_post")["resid_post"], other["resid_post"]
 
 
@@ -219,7 +219,7 @@ def compare(
     study: Study, label: str, positions: Sequence[Positions] = ("last",), ks: Sequence[int] | None = None,
     n_blocks: int = 20,
 ) -> pd.DataFrame:  # fmt: skip
-    """Every measure of one variant against full precision, on the residual stream after each layer, known facts.
+    """Every measure of one variant against full precision, on the residual stream after each layer, on `study.inside`.
 
     Args:
         positions: which tokens to compare, see `rows_of`. "last" by default: the answer is read there, and one row per
@@ -235,7 +235,7 @@ def compare(
         InputError: a k that is not between 1 and the width less one, or positions that no prompt has.
     """
     ks = _check_ks(study, ks)
-    chosen = {where: rows_of(study.known, where) for where in positions}
+    chosen = {where: rows_of(study.inside, where) for where in positions}
     full, other = streams(study, label)
     tables = []
     for where, (rows, prompt) in chosen.items():
@@ -255,7 +255,7 @@ def measure(
     """
     ks = _check_ks(study, ks)
     for where in positions:
-        rows_of(study.known, where)
+        rows_of(study.inside, where)
     return study.table(
         "representations", lambda label: compare(study, label, positions, ks, n_blocks),
         positions=tuple(positions), ks=ks, n_blocks=n_blocks,

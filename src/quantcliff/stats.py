@@ -1,4 +1,4 @@
-"""Intervals: Wilson for shares, bootstrap for everything else. All are 95% unless told otherwise."""
+"""95% intervals: Wilson for shares, order statistics for medians, bootstrap for everything else."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import quantile_test
 from statsmodels.stats.proportion import proportion_confint
 
 
@@ -36,6 +37,25 @@ def share(flags: ArrayLike) -> Interval:
     if len(values) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     return Interval(float(values.mean()), *wilson(int(values.sum()), len(values)))
+
+
+def median(values: ArrayLike) -> Interval:
+    """Median over the first axis of `values` (n, ...), with bounds that are values themselves: those order statistics
+    between which the median lies in 95% of samples at least, whatever the distribution (scipy's `quantile_test`).
+
+    Bounds are nan where n is too small for any to be that sure (below 6).
+
+    >>> median(range(1, 101))
+    Interval(estimate=50.5, low=40.0, high=61.0)
+    """
+    columns = np.asarray(values, dtype=float)
+    if columns.ndim > 1:
+        shape, flat = columns.shape[1:], columns.reshape(len(columns), -1)
+        return Interval(*(np.reshape(part, shape) for part in zip(*map(median, flat.T), strict=True)))
+    if len(columns) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    found = quantile_test(columns, p=0.5).confidence_interval(0.95)
+    return Interval(float(np.median(columns)), float(found.low), float(found.high))
 
 
 def bootstrap(

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 from tqdm import tqdm
 
 from quantcliff import facts as fact_sources
@@ -27,11 +29,14 @@ from quantcliff.trace import Positions, Runner, Trace, score
 FULL = "full"
 """Label of the full-precision model."""
 
+INSIDE = 400
+"""Known facts whose activations are looked at; answers are counted over all of them."""
+
 REFERENCE_BITS = 4
 """The failure subset is what the variant with this many bits gets wrong (arXiv 2604.19884, set-up)."""
 
 DEFAULTS = {"model": "atlas", "quantized": "", "method": "gptq", "bits": "4,3,2", "group_size": 128, "facts": "atlas",
-            "text": "", "n_facts": 1000, "dtype": "float32", "seed": 0}  # fmt: skip
+            "text": "", "n_facts": 4000, "dtype": "float32", "seed": 0}  # fmt: skip
 RUNNERS_HELD = 3
 
 
@@ -82,7 +87,7 @@ class Study:
         bits: int | str | Sequence[int] = (4, 3, 2),
         group_size: int | str = 128,
         facts: str | Path = "atlas",
-        n_facts: int | str = 1000,
+        n_facts: int | str = 4000,
         text: str | Path | None = None,
         device: str = "auto",
         dtype: str = "float32",
@@ -241,9 +246,22 @@ class Study:
         right = self.scores(self.references[method].label)["rank"] == 1
         return pd.DataFrame({"known": known, "robust": known & right, "failure": known & ~right})
 
-    def trace(self, *kinds: str, positions: Positions = "all") -> Trace:
-        """Activations of the full-precision model on the known probes: recorded once, shared by all stages."""
-        return Trace.record(self.runner(FULL), self.known, kinds, positions, self.run / "trace")
+    @cached_property
+    def inside(self) -> Probes:
+        """The known probes, at most `INSIDE`, evenly drawn, on which stages look at activations: one set for all, so
+        that full precision is recorded once.
+        """
+        chosen = np.random.default_rng(self.seed).permutation(len(self.known))[:INSIDE]
+        return self.known.select(np.sort(chosen))
+
+    def sample(self, n: int | None = None) -> Int[np.ndarray, " chosen"]:
+        """Numbers of at most n prompts of `inside`, evenly drawn, in order; None for all."""
+        return np.sort(np.random.default_rng(self.seed).permutation(len(self.inside))[:n])
+
+    def trace(self, *kinds: str, positions: Positions = "all", probes: Probes | None = None) -> Trace:
+        """Activations of the full-precision model on `inside` or other probes: recorded once, shared by all stages."""
+        asked = self.inside if probes is None else probes
+        return Trace.record(self.runner(FULL), asked, kinds, positions, self.run / "trace")
 
     def table(
         self, stage: str, compute: Callable[[str], pd.DataFrame], labels: Iterable[str] | None = None, **key: object

@@ -17,15 +17,28 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 from tqdm import tqdm
 
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
 from quantcliff.runner import SITES, Edit, Runner, site
 
-__all__ = ["SITES", "Batch", "Edit", "Runner", "Trace", "batches", "rank_of", "score", "score_logits", "site"]
+__all__ = [
+    "SITES",
+    "Batch",
+    "Edit",
+    "Runner",
+    "Trace",
+    "batches",
+    "likeliest",
+    "rank_of",
+    "score",
+    "score_logits",
+    "site",
+]
 
-Positions = Literal["last", "subject_last", "all"]
+Positions = Literal["last", "last_subject", "all"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +74,9 @@ def batches(probes: Probes, size: int = 64) -> Iterator[Batch]:
 class Trace:
     """Activations of one model over one set of prompts, one memory-mapped file per kind of site.
 
-    `trace[kind]` has shape (n, n_layers, width) for positions "last" and "subject_last" (rows of prompts without a
+    `trace[kind]` has shape (n, n_layers, width) for positions "last" and "last_subject" (rows of prompts without a
     subject hold NaN), and (total tokens, n_layers, width) for "all": prompt i owns rows `offsets[i]:offsets[i + 1]`.
+    `pattern` has (n_heads, keys) for width: where the token looks, 0 from the end of its prompt to that of the longest.
     Numbers are float32.
     """
 
@@ -76,7 +90,7 @@ class Trace:
         """Record what is not yet on disk; a file that is there is finished and belongs to this model and these prompts.
 
         Args:
-            kinds: keys of `SITES` except `pattern` (whose shape depends on the prompt: take it from `Runner.run`).
+            kinds: keys of `SITES`.
             positions: at each prompt's last token, at its subject's last token, or at every token.
             folder: the trace goes into a subfolder named after the model, the prompts and the positions.
             size: prompts per batch; memory grows with it, not with the number of prompts.
@@ -94,13 +108,14 @@ class Trace:
             trace._fill(runner, probes, missing, positions, size)
         return trace
 
-    def __getitem__(self, kind: str) -> Float[np.memmap, "rows layer width"]:
+    def __getitem__(self, kind: str) -> Float[np.memmap, "rows layer *width"]:
         """The recorded activations of one kind, read from disk as they are used."""
         return np.load(self.folder / f"{kind}.npy", mmap_mode="r")
 
     def _fill(self, runner: Runner, probes: Probes, kinds: list[str], positions: Positions, size: int) -> None:
         names = {site(kind, layer): (kind, layer) for kind in kinds for layer in range(runner.n_layers)}
         files: dict[str, np.memmap] = {}
+        longest = int(probes.lengths.max())
         part = {kind: self.folder / f"{kind}.{os.getpid()}.part" for kind in kinds}
         try:
             for batch in tqdm(list(batches(probes, size)), desc="recording activations", leave=False, disable=None):
@@ -109,8 +124,10 @@ class Trace:
                     kind, layer = names[name]
                     if not bool(torch.isfinite(tensor).all()):
                         raise InputError(runner.first_bad(batch.ids))
+                    if kind == "pattern":
+                        tensor = pad(tensor.transpose(1, 2), (0, longest - tensor.shape[-1]))
                     if kind not in files:
-                        shape = (int(self.offsets[-1]), runner.n_layers, tensor.shape[-1])
+                        shape = (int(self.offsets[-1]), runner.n_layers, *tensor.shape[2:])
                         files[kind] = _allocate(part[kind], shape)
                     self._write(files[kind], layer, batch, probes, positions, tensor.float().cpu())
             for kind, file in files.items():
@@ -128,7 +145,7 @@ class Trace:
                 values = tensor[row, : batch.lengths[row]]
             else:
                 at = int(batch.last[row]) if positions == "last" else int(probes.subject[index, 1])
-                values = tensor[row, at] if at >= 0 else torch.full(tensor.shape[-1:], torch.nan)
+                values = tensor[row, at] if at >= 0 else torch.full(tensor.shape[2:], torch.nan)
             file[self.offsets[index] : self.offsets[index + 1], layer] = values.numpy()
 
 
@@ -165,10 +182,9 @@ def score_logits(logits: Float[Tensor, "batch vocab"], answers: Sequence[Sequenc
     Columns: `answer` (token id of the likeliest right answer), `rank` (1-based, of that answer), `logprob` (natural
     log) and `probability` of it, `top1` (token id of the first choice), `entropy` (nats, of the whole distribution).
     """
-    right = _right(logits, answers)
     logprobs = torch.log_softmax(logits.double(), -1)
-    best, answer = logprobs.masked_fill(~right, -torch.inf).max(-1)
-    entropy = -torch.special.xlogy(logprobs.exp(), logprobs.exp()).sum(-1)
+    best, answer = logprobs.masked_fill(~_right(logits, answers), -torch.inf).max(-1)
+    entropy = torch.special.entr(logprobs.exp()).sum(-1)
     columns = {
         "answer": answer,
         "rank": rank_of(logits, answers),
@@ -178,6 +194,13 @@ def score_logits(logits: Float[Tensor, "batch vocab"], answers: Sequence[Sequenc
         "entropy": entropy,
     }
     return pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
+
+
+def likeliest(logits: Float[Tensor, "batch vocab"], tokens: Sequence[Sequence[int]]) -> Float[np.ndarray, " batch"]:
+    """Probability of the likeliest of some tokens, at the last token of each prompt; nan where there are none."""
+    at = logits.double().masked_fill(~_right(logits, tokens), -torch.inf).amax(-1)
+    found = (at - logits.double().logsumexp(-1)).exp().cpu().numpy()
+    return np.where([len(row) > 0 for row in tokens], found, np.nan)
 
 
 def score(runner: Runner, probes: Probes, size: int = 64) -> pd.DataFrame:
@@ -194,6 +217,6 @@ def score(runner: Runner, probes: Probes, size: int = 64) -> pd.DataFrame:
 
 def _right(logits: Tensor, answers: Sequence[Sequence[int]]) -> Tensor:
     right = torch.zeros_like(logits, dtype=torch.bool)
-    for row, tokens in enumerate(answers):
-        right[row, list(tokens)] = True
+    rows = np.repeat(np.arange(len(answers)), [len(tokens) for tokens in answers])
+    right[rows, np.concatenate([*map(np.asarray, answers), []]).astype(int)] = True
     return right

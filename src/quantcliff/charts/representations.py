@@ -7,7 +7,7 @@ import pandas as pd
 
 from quantcliff.charts import FULL, bits_color, finish, intervals, lines, method_color, reference
 
-PLACES = {"last": "last token", "subject_last": "end of subject", "all": "all tokens"}
+PLACES = {"last": "last token", "last_subject": "end of subject", "all": "all tokens"}
 NUMBERS = ["estimate", "low", "high", "chance"]
 TIPS = [
     alt.Tooltip("bits"),
