@@ -1,4 +1,5 @@
 # make book: from a bare clone to the site. make test: style, types, tests. make picture: the chart in README.md.
+# make benchmark: our ways of computing beside the plain ones.
 # VENV=folder puts the environment elsewhere; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids CUDA wheels.
 
 VENV ?= .venv
@@ -7,7 +8,7 @@ TORCH_INDEX ?=
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 BIN = $(VENV)/bin
 
-.PHONY: book test picture clean
+.PHONY: book test picture benchmark clean
 
 book: $(VENV)/.book-installed
 	$(BIN)/quantcliff build
@@ -19,6 +20,9 @@ test: $(VENV)/.test-installed
 
 picture: $(VENV)/.book-installed
 	$(BIN)/python -m quantcliff.charts.picture _build/atlas/tables/macro.parquet book/_static/cliff.png
+
+benchmark: $(VENV)/.book-installed
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf _build runs
