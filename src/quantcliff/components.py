@@ -159,7 +159,7 @@ def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
     return np.concatenate([values, values.mean(-1, keepdims=True)], -1), [*range(values.shape[2]), None]
 
 
-def of_variant(study: Study, label: str, n_prompts: int | None = None, share: float = 0.01) -> pd.DataFrame:
+def of_variant(study: Study, label: str, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
     """`table_of` for one variant, or "full", on at most `n_prompts` of `study.inside`; nothing is written."""
     full, prompts = study.runner(FULL), study.sample(n_prompts)
     assert full.d_ffn is not None
@@ -169,17 +169,19 @@ def of_variant(study: Study, label: str, n_prompts: int | None = None, share: fl
     return table_of(side_by_side(theirs, own, prompts, share=share, seed=study.seed), chance, study.seed)
 
 
-def measure(study: Study, share: float = 0.01) -> pd.DataFrame:
-    """The components of full precision and of every variant on the facts of `study.inside` -> components.parquet.
+def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
+    """The components of full precision and of every variant on facts of `study.inside` -> components.parquet.
 
     Args:
+        n_prompts: at most so many of them.
         share: of neurons that counts as most active, see `top_count`.
 
     Returns:
         The columns of `table_of` behind variant, method, bits, group_size. Full precision beside itself gives its own
         entropy and, in `shuffled`, how unlike two prompts are to begin with.
     """
-    return study.table("components", partial(of_variant, study, share=share), study.labels, share=share)
+    compute = partial(of_variant, study, n_prompts=n_prompts, share=share)
+    return study.table("components", compute, study.labels, n_prompts=n_prompts, share=share)
 
 
 def summary(table: pd.DataFrame, position: str = "last") -> pd.DataFrame:

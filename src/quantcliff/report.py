@@ -32,7 +32,7 @@ def summary(verdict: Verdict) -> str:
         lines += ["", *(f"- {fault}" for fault in verdict.faults)]
     if verdict.n_known:
         lines.append(
-            f"It keeps {verdict.kept:.1%} of the {verdict.n_known} answers that full precision gets right (95% "
+            f"It keeps {verdict.kept:.1%} of the {verdict.n_known:,} answers that full precision gets right (95% "
             f"interval {verdict.kept_low:.1%} to {verdict.kept_high:.1%})."
         )
         collapsed, votes = verdict.votes

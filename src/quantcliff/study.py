@@ -29,7 +29,7 @@ from quantcliff.trace import Positions, Runner, Trace, score
 FULL = "full"
 """Label of the full-precision model."""
 
-INSIDE = 400
+INSIDE = 800
 """Known facts whose activations are looked at; answers are counted over all of them."""
 
 REFERENCE_BITS = 4

@@ -73,7 +73,7 @@ def remedies(
         return [bars, base.mark_point(filled=filled, size=45, strokeWidth=1.5).encode(x=share, tooltip=TIPS)]
 
     best = rows[~rows["control"]].sort_values("estimate").groupby("bits", sort=False).tail(1)
-    said = "; ".join(f"{row.bits} bits {row.name} with {row.estimate:.0%}" for row in best.itertuples(index=False))
+    said = "; ".join(f"at {row.bits} bits {row.estimate:.0%} ({row.name})" for row in best.itertuples(index=False))
     return finish(
         alt.layer(*marks(rows[~rows["control"]], True), *marks(rows[rows["control"]], False)),
         f"{' and '.join(repairs).capitalize()}: {part} facts",

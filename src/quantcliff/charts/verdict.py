@@ -7,8 +7,8 @@ from quantcliff.charts import FULL, finish, reference
 from quantcliff.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS, severity
 from quantcliff.weights import KINDS
 
-COLORS = {INTACT: "#16937a", DEGRADED: "#b8741a", COLLAPSED: "#b3262e", NOTHING: "#8a8a8a"}
-"""White letters stand out from each."""
+COLORS = {INTACT: "#16937a", DEGRADED: "#a8660e", COLLAPSED: "#c0323a", NOTHING: "#737373"}
+"""White letters stand out from all but the first, which has none, and all from a light and a dark page."""
 
 MARKS = {INTACT: "", DEGRADED: "/", COLLAPSED: "X", NOTHING: "?"}
 """Says the same as the colour."""
@@ -76,7 +76,7 @@ def modules(table: pd.DataFrame) -> alt.LayerChart:
     fine = "as rounding explains"
     rows = table.assign(state=table["fault"].replace("", fine), excess=table["excess"].clip(lower=0.1))
     domain = [fine, *(name for name in KINDS if name in set(table["fault"]))]
-    scale = alt.Scale(domain=domain, range=[FULL, "#b3262e", "#b8741a", "#7570b3", "#3a86c8"])
+    scale = alt.Scale(domain=domain, range=[FULL, COLORS[COLLAPSED], COLORS[DEGRADED], "#7570b3", "#3a86c8"])
     shape = alt.Scale(domain=domain, range=["circle", "cross", "diamond", "triangle-up", "square"])
     points = alt.Chart(rows).mark_point(size=60).encode(
         x=alt.X("layer:O", title="layer"), xOffset=alt.XOffset("module:N"),
