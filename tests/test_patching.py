@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from quantcliff import models, patching
 from quantcliff.charts import patching as charts
@@ -147,6 +148,15 @@ def test_recovery_is_undefined_where_there_is_nothing_to_recover():
     assert np.isnan(recovery(np.stack([same, same + 1]), same, same)).all()
     noise = np.where(np.arange(30) % 2, 0.01, -0.01)
     assert np.isnan(recovery((same + 1)[None], same, same + noise)).all()
+
+
+def test_the_interval_leaves_out_the_few_draws_without_a_gap_and_needs_the_gaps_own_to_be_clear_of_0():
+    noise = norm.ppf((np.arange(100) + 0.5) / 100)
+    noise *= 10 / noise.std()  # so that the mean of 100 has a standard error of 1
+    nothing, one = np.zeros(100), np.ones((1, 100))
+    low = recovery(one, nothing, 2.2 + noise, resamples=20_000)[0, 1]
+    assert low == pytest.approx(1 / (2.2 + 1.96), rel=0.02)
+    assert np.isnan(recovery(one, nothing, 1.5 + noise)).all()
 
 
 def test_recovery_weighs_prompts_by_what_they_lost():
@@ -343,6 +353,16 @@ def test_summary_counts_what_came_back():
     back = summarise(results, full, own, groups).set_index(["group", "measure"])["estimate"]
     assert back["lost", "recovery"] == pytest.approx(1 - 0.3 / 0.8)
     assert back["lost", "regained"] == 0.5
+
+
+def test_in_reverse_regained_is_what_goes_and_the_median_rank_has_its_exact_interval():
+    patch = {"kind": "mlp_out", "positions": "all", "donor": "same", "window": 1, "layer": 0}
+    results = pd.DataFrame({"prompt": range(10), **patch, "rank": range(1, 11), "probability": 0.5})
+    full = pd.DataFrame({"rank": [1] * 10, "probability": 0.9})
+    quantized = pd.DataFrame({"rank": [5] * 10, "probability": 0.1})
+    found = summarise(results, full, quantized, {"failure": np.arange(10)}).set_index("measure")
+    assert found.loc["regained", "estimate"] == 0.9
+    assert found.loc["rank", ["estimate", "low", "high"]].tolist() == [5.5, 2, 9]
 
 
 @quick
