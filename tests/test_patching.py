@@ -70,6 +70,15 @@ def test_the_control_is_another_fact_of_the_same_relation_and_of_like_length():
     assert chosen.tolist() == [3, 2, 1, 0, 5, 4]
 
 
+def test_the_control_looks_for_the_relation_first_then_for_the_length_and_then_draws():
+    relation, answers, subject = ["capital"] * 4 + ["born"], [[n] for n in range(5)], np.tile([1, 2], (5, 1))
+    lengths = np.array([10, 7, 12, 30, 30])
+    for seed in range(10):
+        assert other_facts(relation, answers, subject, lengths, seed).tolist() == [2, 0, 0, 2, 3]
+    drawn = {tuple(other_facts(["capital"] * 5, answers, subject, np.full(5, 6), seed)) for seed in range(5)}
+    assert len(drawn) > 1
+
+
 @quick
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sets(st.integers(0, 5), min_size=1)), min_size=2, max_size=20))
 def test_the_control_never_shares_an_answer_and_leaves_the_relation_only_when_it_must(facts):

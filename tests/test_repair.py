@@ -277,9 +277,12 @@ def test_weights_stand_for_the_facts_that_were_not_drawn() -> None:
     groups["failure"] = ~groups["robust"]
     trials = [
         Trial("none", "", 0, 4.0, np.array([0.0, 0, 1, 1])),
-        Trial("magic", "on", 1, 4.0, np.array([1.0, 1, 1, 0])),
+        Trial("magic", "on", 1, 4.0, np.array([1.0, 1, 1, 0]), against="off"),
+        Trial("magic", "off", 1, 4.0, np.array([0.0, 1, 1, 1]), control=True),
     ]
     table = summarise(trials, groups, np.array([True, False, True, False]))
+    over = one(table, setting="on", measure="over_control", part="known")
+    assert (over["estimate"], over["n"]) == (pytest.approx((1 - 5) / 12), 4)
     assert accuracy(table, setting="on") == pytest.approx(7 / 12)
     assert accuracy(table, setting="on", part="robust") == 0.5
     assert one(table, setting="on", measure="gain", part="known")["estimate"] == pytest.approx((7 - 10) / 12)
