@@ -8,6 +8,7 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: E402
 from transformers import (  # noqa: E402
     Gemma2Config,
@@ -18,6 +19,9 @@ from transformers import (  # noqa: E402
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+settings.register_profile("patient", deadline=None)  # a first call compiles signatures; machines may be busy
+settings.load_profile("patient")
 
 TEXT = [
     "Rome is the capital of Italy.", "Paris is the capital of France.", "Ada Lovelace was born in London.",
