@@ -213,7 +213,7 @@ def test_where_no_other_fact_fits_the_next_prompt_is_the_control(study: Study, m
 
 
 def test_modules_of_heaviest_tails_are_kept_in_8_bits_and_random_ones_beside_them(
-    table: pd.DataFrame, study: Study, tmp_path: Path
+    table: pd.DataFrame, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = linears(study.base.hf.config)
     sizes = {name: rows * columns for name, (rows, columns) in shapes.items()}
@@ -231,6 +231,22 @@ def test_modules_of_heaviest_tails_are_kept_in_8_bits_and_random_ones_beside_the
     assert (heavy["estimate"], heavy["average_bits"]) == pytest.approx(found[0])
     assert (random["estimate"], random["average_bits"]) == pytest.approx(np.mean(found[1:], axis=0))
     assert (heavy["control"], random["control"]) == (False, True)
+    bench, chosen = Bench(study, "rtn-2bit-g16", 5), []
+    monkeypatch.setattr(bench, "_modules", lambda names: chosen.append(names) or np.zeros(5))
+    list(bench.heavy_modules(1 / 3))
+    assert sorted(chosen) == sorted(within_budget(order, sizes, 1 / 3) for order in orders)
+
+
+def test_a_protected_module_has_its_8_bit_weights_and_the_others_their_own(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, ran = Bench(study, "rtn-2bit-g16", 5), []
+    monkeypatch.setattr(bench, "_run", lambda model: ran.append(model) or np.zeros(5))
+    names = list(linears(study.base.hf.config))
+    bench._modules(names[3:4])
+    found, eight, own = (model.hf.state_dict() for model in (*ran, bench.eight_model, bench.model))
+    for name in names:
+        assert torch.equal(found[f"{name}.weight"], (eight if name == names[3] else own)[f"{name}.weight"])
 
 
 def test_eora_is_tried_against_the_plain_svd(study: Study) -> None:
