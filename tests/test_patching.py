@@ -388,10 +388,11 @@ def test_half_of_the_chosen_prompts_are_failures_where_there_are_so_many(flags, 
 
 @pytest.fixture(scope="module")
 def study(tiny_llama, tmp_path_factory) -> Study:
-    """A study of the random Llama, whose own first choices are the right answers."""
+    """A study of the random Llama, whose own first choices are the right answers, but for one that it does not know."""
     study = Study(model=tiny_llama, method="rtn", bits=2, group_size=32, run=tmp_path_factory.mktemp("run"))
     asked = prompts(41)
     first = score(Runner(study.model(FULL)), asked)["top1"].tolist()
+    first[3] = (first[3] + 1) % 320
     study.probes = Probes(asked.input_ids, [[token] for token in first], asked.subject, asked.table, asked.dropped)
     return study
 
@@ -424,7 +425,8 @@ def test_measure_agrees_with_the_scores_of_both_models(study):
     known = study.groups[study.groups["known"]].reset_index(drop=True)
     failure = known["failure"].to_numpy()
     chosen = stratified(failure, 20, study.seed)
-    ranks = study.scores("rtn-2bit-g32")["rank"].to_numpy()
+    ranks = study.scores("rtn-2bit-g32").loc[study.groups["known"], "rank"].to_numpy()
+    assert len(ranks) == 40
     accuracy = found[found["measure"] == "accuracy"].set_index(["direction", "group", "kind", "donor", "layer"])
     for group, flags in {"failure": failure, "robust": ~failure}.items():
         mine = [prompt for prompt in chosen if flags[prompt]]
@@ -433,6 +435,13 @@ def test_measure_agrees_with_the_scores_of_both_models(study):
         assert accuracy.loc[("reverse", group, "none", "none", -1), "estimate"] == 1
         assert accuracy.loc[("forward", group, "resid_post", "same", 2), "estimate"] == 1
     assert set(found["positions"]) == {"all", "none"}
+
+
+def test_a_window_is_cut_to_the_layers_there_are(study):
+    found = measure_variant(study, "rtn-2bit-g32", n_prompts=4, window=9, positions=["all"])
+    wide = found[found["window"] > 1]
+    assert set(wide["kind"]) == {"attn_out", "mlp_out"}
+    assert set(zip(wide["window"], wide["layer"], strict=True)) == {(3, 0)}
 
 
 CHARTS = [charts.by_layer, charts.by_position, charts.by_part, charts.interaction]
