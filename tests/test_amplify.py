@@ -33,6 +33,11 @@ def test_one_layer_for_all_looks_at_the_validation_prompts_alone() -> None:
     assert layers("common", np.array([True, False, False])) == [[1, 1, 1]]
 
 
+def test_one_layer_for_all_is_the_surest_by_the_mean() -> None:
+    table = np.array([[0.4, 0.3, 1.0], [0.4, 0.3, 1.0], [0.1, 0.9, 1.0]])
+    assert candidates(table, "common", EVERYONE)[0].tolist() == [1, 1, 1]
+
+
 def test_a_layer_by_number_and_all_of_them() -> None:
     assert layers(2) == [[2, 2, 2]]
     assert layers("tuned") == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]

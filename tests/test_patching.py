@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from quantcliff import models, patching
 from quantcliff.charts import patching as charts
@@ -67,6 +68,15 @@ def test_the_control_is_another_fact_of_the_same_relation_and_of_like_length():
     lengths = np.array([5, 9, 9, 5, 5, 6])
     chosen = other_facts(relation, answers, subject, lengths)
     assert chosen.tolist() == [3, 2, 1, 0, 5, 4]
+
+
+def test_the_control_looks_for_the_relation_first_then_for_the_length_and_then_draws():
+    relation, answers, subject = ["capital"] * 4 + ["born"], [[n] for n in range(5)], np.tile([1, 2], (5, 1))
+    lengths = np.array([10, 7, 12, 30, 30])
+    for seed in range(10):
+        assert other_facts(relation, answers, subject, lengths, seed).tolist() == [2, 0, 0, 2, 3]
+    drawn = {tuple(other_facts(["capital"] * 5, answers, subject, np.full(5, 6), seed)) for seed in range(5)}
+    assert len(drawn) > 1
 
 
 @quick
@@ -147,6 +157,15 @@ def test_recovery_is_undefined_where_there_is_nothing_to_recover():
     assert np.isnan(recovery(np.stack([same, same + 1]), same, same)).all()
     noise = np.where(np.arange(30) % 2, 0.01, -0.01)
     assert np.isnan(recovery((same + 1)[None], same, same + noise)).all()
+
+
+def test_the_interval_leaves_out_the_few_draws_without_a_gap_and_needs_the_gaps_own_to_be_clear_of_0():
+    noise = norm.ppf((np.arange(100) + 0.5) / 100)
+    noise *= 10 / noise.std()  # so that the mean of 100 has a standard error of 1
+    nothing, one = np.zeros(100), np.ones((1, 100))
+    low = recovery(one, nothing, 2.2 + noise, resamples=20_000)[0, 1]
+    assert low == pytest.approx(1 / (2.2 + 1.96), rel=0.02)
+    assert np.isnan(recovery(one, nothing, 1.5 + noise)).all()
 
 
 def test_recovery_weighs_prompts_by_what_they_lost():
@@ -345,6 +364,16 @@ def test_summary_counts_what_came_back():
     assert back["lost", "regained"] == 0.5
 
 
+def test_in_reverse_regained_is_what_goes_and_the_median_rank_has_its_exact_interval():
+    patch = {"kind": "mlp_out", "positions": "all", "donor": "same", "window": 1, "layer": 0}
+    results = pd.DataFrame({"prompt": range(10), **patch, "rank": range(1, 11), "probability": 0.5})
+    full = pd.DataFrame({"rank": [1] * 10, "probability": 0.9})
+    quantized = pd.DataFrame({"rank": [5] * 10, "probability": 0.1})
+    found = summarise(results, full, quantized, {"failure": np.arange(10)}).set_index("measure")
+    assert found.loc["regained", "estimate"] == 0.9
+    assert found.loc["rank", ["estimate", "low", "high"]].tolist() == [5.5, 2, 9]
+
+
 @quick
 @given(st.lists(st.booleans(), min_size=1), st.integers(1, 40))
 def test_half_of_the_chosen_prompts_are_failures_where_there_are_so_many(flags, n):
@@ -359,10 +388,11 @@ def test_half_of_the_chosen_prompts_are_failures_where_there_are_so_many(flags, 
 
 @pytest.fixture(scope="module")
 def study(tiny_llama, tmp_path_factory) -> Study:
-    """A study of the random Llama, whose own first choices are the right answers."""
+    """A study of the random Llama, whose own first choices are the right answers, but for one that it does not know."""
     study = Study(model=tiny_llama, method="rtn", bits=2, group_size=32, run=tmp_path_factory.mktemp("run"))
     asked = prompts(41)
     first = score(Runner(study.model(FULL)), asked)["top1"].tolist()
+    first[3] = (first[3] + 1) % 320
     study.probes = Probes(asked.input_ids, [[token] for token in first], asked.subject, asked.table, asked.dropped)
     return study
 
@@ -395,7 +425,8 @@ def test_measure_agrees_with_the_scores_of_both_models(study):
     known = study.groups[study.groups["known"]].reset_index(drop=True)
     failure = known["failure"].to_numpy()
     chosen = stratified(failure, 20, study.seed)
-    ranks = study.scores("rtn-2bit-g32")["rank"].to_numpy()
+    ranks = study.scores("rtn-2bit-g32").loc[study.groups["known"], "rank"].to_numpy()
+    assert len(ranks) == 40
     accuracy = found[found["measure"] == "accuracy"].set_index(["direction", "group", "kind", "donor", "layer"])
     for group, flags in {"failure": failure, "robust": ~failure}.items():
         mine = [prompt for prompt in chosen if flags[prompt]]
@@ -404,6 +435,13 @@ def test_measure_agrees_with_the_scores_of_both_models(study):
         assert accuracy.loc[("reverse", group, "none", "none", -1), "estimate"] == 1
         assert accuracy.loc[("forward", group, "resid_post", "same", 2), "estimate"] == 1
     assert set(found["positions"]) == {"all", "none"}
+
+
+def test_a_window_is_cut_to_the_layers_there_are(study):
+    found = measure_variant(study, "rtn-2bit-g32", n_prompts=4, window=9, positions=["all"])
+    wide = found[found["window"] > 1]
+    assert set(wide["kind"]) == {"attn_out", "mlp_out"}
+    assert set(zip(wide["window"], wide["layer"], strict=True)) == {(3, 0)}
 
 
 CHARTS = [charts.by_layer, charts.by_position, charts.by_part, charts.interaction]

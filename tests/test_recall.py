@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from loud import louder, random_text
 
 from quantcliff import models
 from quantcliff.errors import InputError
-from quantcliff.recall import FEWEST_TOKENS, _evenly, documents, recall
+from quantcliff.recall import FEWEST_TOKENS, _evenly, _pieces, documents, recall
 from quantcliff.study import FULL, Study
 from quantcliff.trace import Runner, score
 
@@ -61,14 +62,52 @@ def test_the_draw_is_seeded_and_no_answer_is_more_frequent_than_it_must_be(sure:
     for seed in range(5):
         drawn = answers[_evenly(answers, 10, seed)]
         assert [int((drawn == answer).sum()) for answer in (7, 3, 5)] == [5, 4, 1]
+    assert not np.array_equal(_evenly(answers, 10, 0), _evenly(answers, 10, 1))
+
+
+def test_positions_are_drawn_from_more_of_the_text_than_would_do(
+    sure: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantcliff.recall.NUMBERS_AT_ONCE", 1)
+    model = models.load(sure)
+
+    def pieces(n: int, seed: int) -> set[tuple[int, ...]]:
+        drawn = recall(model, text, n=n, min_probability=0.01, context=20, seed=seed).input_ids
+        return {tuple(ids[: FEWEST_TOKENS + 1]) for ids in drawn}
+
+    assert len(pieces(30, 0)) > 5, "a piece has 13 positions at most, so that 3 would do"
+    assert len(set().union(*(pieces(5, seed) for seed in range(8)))) > 5, "other pieces with another seed"
 
 
 def test_special_and_blank_tokens_are_no_answers(sure: Path, text: Path) -> None:
     model = models.load(sure)
-    everything = recall(model, text, n=10_000, min_probability=0.01)
+    everything = recall(model, text, n=10_000, min_probability=0.01, context=20)
+    assert {len(ids) - 1 for ids in everything.input_ids} == set(range(FEWEST_TOKENS, 21))
     answers = {answer for row in everything.answers for answer in row}
     assert not answers & set(model.tokenizer.all_special_ids)
     assert all(model.tokenizer.decode([answer]).strip() for answer in answers)
+    assert not everything.table["prompt"].str.contains("<s>").any()
+    head, (special,), often = model.hf.lm_head.weight, model.tokenizer.all_special_ids, everything.answers[0][0]
+    with torch.no_grad():
+        head[[special, often]] = head[[often, special]]
+    assert [special] not in recall(model, text, n=10_000, min_probability=0.01, context=20).answers
+
+
+def test_a_document_needs_one_prompts_worth_of_tokens(sure: Path) -> None:
+    tokenizer = models.load(sure).tokenizer
+    pieces, dropped = _pieces(tokenizer, [" ".join(["the"] * n) for n in (7, 8, 9, 28, 29)], 20)
+    assert [len(ids) - lead for ids, lead in pieces] == [8, 9, 20, 8, 20, 9]
+    assert len(dropped) == 1
+
+
+def test_enough_positions_are_exactly_enough(sure: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.load(sure)
+    n = len(recall(model, text, n=10_000, context=FEWEST_TOKENS))
+    monkeypatch.setattr("quantcliff.recall.FEWEST_POSITIONS", n)
+    assert len(recall(model, text, n=10_000, context=FEWEST_TOKENS)) == n
+    monkeypatch.setattr("quantcliff.recall.FEWEST_POSITIONS", n + 1)
+    with pytest.raises(InputError, match=f"at only {n} positions"):
+        recall(model, text, n=10_000, context=FEWEST_TOKENS)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from test_relay import random_probes
 
 from quantcliff import stats
+from quantcliff.amplify import candidates, confidence
 from quantcliff.charts import repair as charts
+from quantcliff.eora import compensated, second_moments
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
-from quantcliff.quantize import Scheme, average_bits, quantize
+from quantcliff.quantize import Scheme, average_bits, linears, quantize
 from quantcliff.repair import Bench, by_kurtosis, measure, within_budget
 from quantcliff.study import Study
+from quantcliff.trace import Runner, score
 from quantcliff.trials import Trial, difference, halves, share, summarise
 
 
@@ -89,6 +92,7 @@ def test_domino_runs_from_full_precision_to_the_quantized_model(table: pd.DataFr
     whole = accuracy(table, bits=bits, repair="none")
     for side in ("first", "last"):
         assert accuracy(here, setting=f"{side} 0") == 1
+        assert set(here.loc[here["setting"].str.startswith(side), "control"]) == {side == "last"}
         assert accuracy(here, setting=f"{side} 3") == whole
         assert one(here, setting=f"{side} 0", measure="accuracy", half="all", part="known")["average_bits"] == 16
         cost = one(here, setting=f"{side} 3", measure="accuracy", half="all", part="known")["average_bits"]
@@ -165,6 +169,95 @@ def test_tuning_finds_the_best_of_the_curve(table: pd.DataFrame) -> None:
         top = here[here["estimate"] == here["estimate"].max()]
         assert row.amount == top["amount"].min()
         assert 0 <= row.layer <= 1
+
+
+def test_amplification_after_protection_starts_from_the_model_with_most_layers_protected(table: pd.DataFrame) -> None:
+    accuracies = table[(table["measure"] == "accuracy") & (table["bits"] == 2) & (table["part"] == "known")]
+    test, whole = (
+        one(accuracies, repair="protection", setting="first 2 layers", half=half) for half in ("test", "all")
+    )
+    curve = accuracies[accuracies["repair"] == "amplification curve"]
+    start = one(curve, setting="after protection, peak, alpha 0")
+    assert start["estimate"] * start["n"] == pytest.approx(
+        whole["estimate"] * whole["n"] - test["estimate"] * test["n"]
+    )
+    after = table[(table["bits"] == 2) & table["setting"].str.startswith("after protection")]
+    np.testing.assert_allclose(after["average_bits"], whole["average_bits"])
+
+
+def test_amplification_adds_what_the_chosen_layer_says_and_its_control_what_it_says_elsewhere(study: Study) -> None:
+    bench = Bench(study, "rtn-2bit-g16", 40)
+    n, alphas = len(bench.probes), [1.0, 4.0]
+    trials = {trial.setting: trial for trial in bench.amplification("x", bench.streams, 2.0, alphas, ["peak", "tuned"])}
+    logits = bench.own.unembed(bench.streams.reshape(-1, 32)).reshape(n, 3, -1)
+    peak = candidates(confidence(bench.own, bench.streams), "peak", bench.validation)[0]
+
+    def right(donor: np.ndarray, layer: np.ndarray, alpha: float) -> np.ndarray:
+        first = (logits[:, -1] + alpha * logits[donor, layer[donor]]).argmax(-1)
+        return np.array([int(token) in answers for token, answers in zip(first, bench.probes.answers, strict=True)])
+
+    for setting, donor in (("x, peak", np.arange(n)), ("x, peak, other lens", bench.donors)):
+        found = trials[f"{setting}, known"]
+        assert (found.right == right(donor, peak, found.amount)).all()
+        assert found.layer == pytest.approx(peak.mean())
+        tuned = trials[f"{setting.replace('peak', 'tuned')}, known"]
+        every = {(layer, alpha): right(donor, np.full(n, layer), alpha) for layer in range(2) for alpha in alphas}
+        assert (tuned.right == every[tuned.layer, tuned.amount]).all()
+        assert tuned.right[bench.validation].sum() == max(flags[bench.validation].sum() for flags in every.values())
+    assert (bench.donors != np.arange(n)).all()
+
+
+def test_where_no_other_fact_fits_the_next_prompt_is_the_control(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantcliff.repair.other_facts", lambda relation, *_: np.full(len(relation), -1))
+    assert Bench(study, "rtn-2bit-g16", 5).donors.tolist() == [1, 2, 3, 4, 0]
+
+
+def test_modules_of_heaviest_tails_are_kept_in_8_bits_and_random_ones_beside_them(
+    table: pd.DataFrame, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = linears(study.base.hf.config)
+    sizes = {name: rows * columns for name, (rows, columns) in shapes.items()}
+    weights = {name: study.base.hf.get_submodule(name).weight for name in shapes}
+    draw = np.random.default_rng(study.seed)
+    orders = [by_kurtosis(weights), *([str(name) for name in draw.permutation(list(shapes))] for _ in range(2))]
+    found = []
+    for order in orders:
+        kept = tuple((name, 8) for name in within_budget(order, sizes, 1 / 3))
+        scheme = Scheme("rtn", 2, 16, bits_by_module=kept)
+        right = share_right(study, quantize(study.source, scheme, (), tmp_path))
+        found.append((right, average_bits(study.base.hf.config, scheme)))
+    here = {"bits": 2, "repair": "protection", "measure": "accuracy", "half": "all", "part": "known"}
+    heavy, random = (one(table, setting=f"{name}, 33%", **here) for name in ("heaviest tails", "random modules"))
+    assert (heavy["estimate"], heavy["average_bits"]) == pytest.approx(found[0])
+    assert (random["estimate"], random["average_bits"]) == pytest.approx(np.mean(found[1:], axis=0))
+    assert (heavy["control"], random["control"]) == (False, True)
+    bench, chosen = Bench(study, "rtn-2bit-g16", 5), []
+    monkeypatch.setattr(bench, "_modules", lambda names: chosen.append(names) or np.zeros(5))
+    list(bench.heavy_modules(1 / 3))
+    assert sorted(chosen) == sorted(within_budget(order, sizes, 1 / 3) for order in orders)
+
+
+def test_a_protected_module_has_its_8_bit_weights_and_the_others_their_own(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, ran = Bench(study, "rtn-2bit-g16", 5), []
+    monkeypatch.setattr(bench, "_run", lambda model: ran.append(model) or np.zeros(5))
+    names = list(linears(study.base.hf.config))
+    bench._modules(names[3:4])
+    found, eight, own = (model.hf.state_dict() for model in (*ran, bench.eight_model, bench.model))
+    for name in names:
+        assert torch.equal(found[f"{name}.weight"], (eight if name == names[3] else own)[f"{name}.weight"])
+
+
+def test_eora_is_tried_against_the_plain_svd(study: Study) -> None:
+    bench = Bench(study, "rtn-2bit-g16", 40)
+    moments = second_moments(study.base.hf, [torch.tensor([ids]) for ids in study.probes.input_ids])
+    ours, plain = bench.compensation([4], lambda: moments)
+    for trial, seen in ((ours, moments), (plain, None)):
+        runner = Runner(compensated(study.base, bench.model, 4, seen))
+        expected = (score(runner, bench.probes)["rank"] == 1).to_numpy()
+        assert (trial.right == expected).all()
+    assert (ours.setting, ours.against, plain.control) == ("EoRA, rank 4", plain.setting, True)
 
 
 @pytest.mark.parametrize(
@@ -277,9 +370,12 @@ def test_weights_stand_for_the_facts_that_were_not_drawn() -> None:
     groups["failure"] = ~groups["robust"]
     trials = [
         Trial("none", "", 0, 4.0, np.array([0.0, 0, 1, 1])),
-        Trial("magic", "on", 1, 4.0, np.array([1.0, 1, 1, 0])),
+        Trial("magic", "on", 1, 4.0, np.array([1.0, 1, 1, 0]), against="off"),
+        Trial("magic", "off", 1, 4.0, np.array([0.0, 1, 1, 1]), control=True),
     ]
     table = summarise(trials, groups, np.array([True, False, True, False]))
+    over = one(table, setting="on", measure="over_control", part="known")
+    assert (over["estimate"], over["n"]) == (pytest.approx((1 - 5) / 12), 4)
     assert accuracy(table, setting="on") == pytest.approx(7 / 12)
     assert accuracy(table, setting="on", part="robust") == 0.5
     assert one(table, setting="on", measure="gain", part="known")["estimate"] == pytest.approx((7 - 10) / 12)

@@ -1,12 +1,15 @@
 """Undoing AWQ's rescaling changes no output and brings the weights back to the base's units."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT
+from conftest import SIZES, TEXT, tiny_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantcliff import models
 from quantcliff.quantize import Scheme, linears, quantize
@@ -60,6 +63,36 @@ def test_scales_between_linear_layers_are_undone_in_a_layer_whose_norms_did_not_
         weights["model.layers.1.mlp.down_proj.weight"] *= scales
     for name, weight in unsmoothed(base, smoothed).hf.state_dict().items():
         torch.testing.assert_close(weight, base.hf.state_dict()[name], atol=1e-5, rtol=1e-5)
+
+
+def test_biases_are_rescaled_with_their_rows() -> None:
+    config = LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)
+    torch.manual_seed(3)
+    base = models.Model(LlamaForCausalLM(config).eval(), tiny_tokenizer(), "base", "base")
+    with torch.no_grad():
+        for name, parameter in base.hf.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    smoothed = replace(base, hf=copy.deepcopy(base.hf))
+    weights = smoothed.hf.state_dict()
+    with torch.no_grad():
+        weights["model.layers.0.input_layernorm.weight"] /= 1.5
+        for name in ("q_proj", "k_proj", "v_proj"):
+            weights[f"model.layers.0.self_attn.{name}.weight"] *= 1.5
+        for first, second, n in (("self_attn.v_proj", "self_attn.o_proj", 32), ("mlp.up_proj", "mlp.down_proj", 64)):
+            scales = torch.linspace(0.5, 2, n)
+            weights[f"model.layers.0.{first}.weight"] /= scales[:, None]
+            weights[f"model.layers.0.{first}.bias"] /= scales
+            weights[f"model.layers.0.{second}.weight"] *= scales
+    for name, weight in unsmoothed(base, smoothed).hf.state_dict().items():
+        torch.testing.assert_close(weight, base.hf.state_dict()[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_norm_that_no_linear_layer_reads_carries_no_scales(tiny_gemma: Path) -> None:
+    base, other = models.load(tiny_gemma), models.load(tiny_gemma)
+    with torch.no_grad():
+        other.hf.state_dict()["model.layers.0.post_attention_layernorm.weight"] += 0.5
+    assert unsmoothed(base, other) is other
 
 
 def test_a_model_that_was_not_rescaled_is_left_alone(tiny_llama: Path, tiny_neox: Path, tmp_path: Path) -> None:

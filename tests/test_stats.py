@@ -81,6 +81,17 @@ def test_a_constant_has_no_width_and_one_value_no_bounds() -> None:
     assert alone.estimate == 2 and np.isnan(alone.low) and np.isnan(alone.high)
 
 
+def test_two_values_have_bounds() -> None:
+    assert stats.bootstrap_mean([1.0, 3.0]) == (2, 1, 3)
+
+
+def test_bootstrap_bounds_are_values_that_the_statistic_takes_and_narrow_with_a_lower_level() -> None:
+    values = np.random.default_rng(5).exponential(size=60)
+    wide, narrow = (stats.bootstrap(values, statistic=np.max, level=level) for level in (0.95, 0.5))
+    assert {wide.low, wide.high, narrow.low, narrow.high} <= set(values)
+    assert wide.low < narrow.low <= narrow.high == values.max()
+
+
 def test_paired_difference_uses_the_pairing() -> None:
     rng = np.random.default_rng(3)
     shared = rng.normal(0, 10, 100)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loud import louder, random_text
 
-from quantcliff import cli, components, evidence, logit_lens, models, planted, report, verdict, weights
+from quantcliff import cli, components, evidence, logit_lens, models, planted, report, representations, verdict, weights
 from quantcliff.charts import verdict as charts
 from quantcliff.diagnose import diagnose
 from quantcliff.errors import InputError
+from quantcliff.interventions import sweep
 from quantcliff.quantize import quantize
 from quantcliff.scheme import Scheme
-from quantcliff.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, SIGNALS, read, severity
+from quantcliff.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, SIGNALS, read, reading, severity
 from quantcliff.study import FULL, Study
 from quantcliff.trace import Runner, score
 from quantcliff.verdict import EXIT_CODES, NO_SIGNALS, decide
@@ -81,6 +83,26 @@ def test_a_reading_is_sure_where_both_ends_of_the_interval_share_it():
         KEPT: True, "FFN cosine": False, "CKA diagonal": True, "subspace": True}  # fmt: skip
 
 
+def test_limits_themselves_are_intact_and_collapsed():
+    assert reading(pd.Series([0.1, 1.0])).tolist() == [INTACT, COLLAPSED]
+    assert decide("v", table({"FFN cosine": 2.0}, kept=0.99)).mode == "intact"
+
+
+@pytest.mark.parametrize(("low", "high", "sure"), [(0.98, 0.995, False), (0.99, 1.0, True), (0.9, 0.98, True)])
+def test_the_share_kept_is_sure_where_its_interval_lies_on_one_side(low, high, sure):
+    made = table({"FFN cosine": 0.5}, kept=0.985)
+    made.loc[0, ["low", "high"]] = low, high
+    made = read(made)
+    assert made.loc[0, "sure"] == sure
+    found = decide("v", made)
+    assert (found.kept_low, found.kept, found.kept_high) == (low, 0.985, high)
+
+
+def test_signals_that_call_an_intact_model_collapsed_are_outvoted_however_many():
+    a, b, c = LAYERED[:3]
+    assert set(decide("v", table({a: 2.0, b: 2.0, c: 0.5}, kept=1.0)).dissent) == {a, b}
+
+
 ORDER = {"intact": 0, "signal degradation": 1, "mixed": 2, "computation collapse": 3}
 
 
@@ -135,6 +157,9 @@ def test_first_layers_need_half_of_the_signals_that_speak_about_layers():
     assert own.loc[b, ["first_degraded", "first_collapsed"]].tolist() == [1, 2]
     assert own.loc[[c, "patching recovery"], ["first_degraded", "first_collapsed"]].isna().all(axis=None)
     assert decide("v", table({a: 0.5})).first == {DEGRADED: None, COLLAPSED: None}
+    nothing = float("nan")
+    half = [(a, 0, 0.5), (b, 0, 0.0), (c, 0, nothing), (a, 1, 2.0), (b, 1, nothing), (c, 1, nothing)]
+    assert decide("v", table(dict.fromkeys((a, b, c), 0.5), layers=half)).first == {DEGRADED: 0, COLLAPSED: 1}
 
 
 GROUP = 32
@@ -223,6 +248,99 @@ def test_patching_the_lower_half_equals_a_model_whose_lower_half_is_clean(pair: 
     assert whole(gathered, "patching recovery")["value"] == pytest.approx(expected, abs=1e-4)
     assert list(by_layer(gathered, "patching recovery").index) == [0, 1]
     assert whole(gathered, "repair gain")["value"] == pytest.approx((patched["rank"] == 1).mean())
+
+
+def test_the_control_of_patching_is_another_lost_fact_and_its_recovery_is_in_the_note(
+    pair: evidence.Pair, gathered: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+):
+    seen = {}
+
+    def spy(*args):
+        seen["partner"], seen["found"] = args[4], sweep(*args)
+        return seen["found"]
+
+    monkeypatch.setattr(evidence, "sweep", spy)
+    evidence.recovery(pair)
+    found = seen["found"]
+    assert set(seen["partner"][pair.lost]) <= {-1, *pair.lost}
+    mixed = found[found["donor"] == "other"].set_index("prompt")["probability"]
+    before, goal = (pair.study.scores(label)["probability"][mixed.index] for label in (pair.label, FULL))
+    share = (mixed - before).mean() / (goal - before).mean()
+    assert whole(gathered, "patching recovery")["note"] == f"after layer 0; {share:.2f} with another fact's stream"
+
+
+def test_the_lens_signal_is_read_where_full_precisions_is_largest(pair: evidence.Pair, gathered: pd.DataFrame):
+    probes = components.sample(pair.study.known, 40, pair.study.seed)
+    found = logit_lens.read(pair.study.runner(FULL), probes, logit_lens.shuffled_answers(probes, pair.study.seed))
+    strength = (found["probability"] - found["control"]).mean(0)
+    assert list(by_layer(gathered, "lens signal").index) == np.flatnonzero(strength >= 0.1 * strength.max()).tolist()
+    assert whole(gathered, "lens signal")["value"] == by_layer(gathered, "lens signal")[strength.argmax()]
+
+
+def test_the_lens_leaves_out_layers_in_which_full_precision_shows_next_to_nothing(
+    pair: evidence.Pair, monkeypatch: pytest.MonkeyPatch
+):
+    control = np.full((40, 4), 0.1)
+    answers = iter(control + np.array([[0.9, 0.1, 0.2, 0.4], [0.05, 0.2, 0.8, 0.4]])[:, None])
+    monkeypatch.setattr(logit_lens, "read", lambda *_: {"probability": next(answers), "control": control})
+    total, *profile = evidence.lens(pair)
+    assert {row["layer"]: round(row["value"], 6) for row in profile} == {1: 0.5, 2: 0.25, 3: 1.0}
+    assert (total["layer"], round(total["value"], 6), total["note"]) == (None, 0.25, "in layer 2")
+
+
+def test_repair_of_the_last_layers_is_in_the_note(pair: evidence.Pair, gathered: pd.DataFrame):
+    mirror = models.splice(pair.study.model(pair.label), pair.study.base, lambda name: ".layers.2." in name)
+    right = (score(Runner(mirror), pair.study.known.select(pair.lost))["rank"] == 1).mean()
+    note = f"first 1 of 3 layers; the last 1 would bring back {right:.0%}"
+    assert whole(gathered, "repair gain")["note"] == note
+
+
+def test_streams_are_compared_layer_by_layer_without_their_means(pair: evidence.Pair, gathered: pd.DataFrame):
+    made = representations.compare(pair.study, pair.label, n_blocks=10)
+    same = made[(made["layer_fp"] == made["layer_q"]) & made["centred"] & (made["measure"] == "cka_debiased")]
+    np.testing.assert_allclose(by_layer(gathered, "CKA diagonal"), same.sort_values("layer_fp")["estimate"])
+
+
+def test_ten_lost_answers_are_enough(pair: evidence.Pair):
+    few = replace(pair)
+    for n, words in ((10, ""), (9, "only 9 answers are lost")):
+        vars(few)["lost"] = np.arange(n)
+        assert few.few == words
+
+
+def made_up(entropy: dict[str, list[float]]) -> pd.DataFrame:
+    """A table of components of six layers: entropies by condition, 0, 1, ... 5 tenths for everything else."""
+    rows = []
+    for measure in ("entropy", "sign_flips", "jaccard", "ffn_cosine"):
+        for condition in ("in_situ", "clean"):
+            for layer in range(6):
+                value = entropy[condition][layer] if measure == "entropy" else layer / 10
+                number = dict.fromkeys(("estimate", "low", "high"), value)
+                row = {"measure": measure, "condition": condition, "head": None, "layer": layer, "n": 9, **number}
+                rows += [row | {"position": "last"}, row | {"position": "subject_last", "estimate": 0.9}]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("third", "fourth"), [(0.2, 0.6), (0.7, 0.85), (0.8, 0.9)])
+def test_entropy_is_that_of_the_middle_third_against_full_precisions_own(
+    pair: evidence.Pair, monkeypatch: pytest.MonkeyPatch, third: float, fourth: float
+):
+    own = made_up({"in_situ": [0, 0, 0.3, 0.5, 0, 0], "clean": [0, 0, 0.2, 0.3, 0, 0]})
+    full = [0.0, 0.0, third, fourth, 0.0, 0.0]
+    monkeypatch.setattr(components, "of_variant", lambda *_: own)
+    rows = evidence.parts(replace(pair, full_components=lambda: made_up({"in_situ": full, "clean": full})))
+    found = pd.DataFrame(rows)
+    entropy = whole(found, "attention entropy")
+    below = {layer: value for layer, value in ((2, third), (3, fourth)) if value < 0.8}
+    layered = [row for row in rows if row["signal"] == "attention entropy" and row["layer"] is not None]
+    assert {row["layer"]: row["perfect"] for row in layered} == below
+    if (third + fourth) / 2 < 0.8:
+        assert (entropy["value"], entropy["perfect"]) == pytest.approx((0.4, (third + fourth) / 2))
+        assert entropy["note"] == "0.25 on clean input"
+    else:
+        assert np.isnan(entropy["value"])
+        assert entropy["note"] == "full precision itself has 0.85"
+    assert whole(found, "FFN cosine")["value"] == pytest.approx(0.25)
 
 
 def test_means_over_layers(gathered: pd.DataFrame):

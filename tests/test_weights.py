@@ -72,6 +72,15 @@ def test_planted_faults_are_found_and_named(base: Path, cache: Path, tmp_path: P
     assert all("wrong scale" in line for line in scaled)
 
 
+def test_planted_faults_have_the_size_they_are_said_to_have(base: Path, cache: Path, tmp_path: Path) -> None:
+    folder = planted.scaled(quantize(base, Scheme("rtn", 4, GROUP), TEXT, cache), tmp_path / "1", 1, 4.0)
+    folder = planted.moved(folder, tmp_path / "2", 0, "mlp.gate_proj")
+    table = weights.inspect(models.load(base), models.load(folder), models.quantization_of(folder))
+    table = table.set_index(["layer", "module"])
+    np.testing.assert_allclose(table.loc[1, "stretch"], 4, rtol=1e-3)
+    assert table.loc[(0, "mlp.gate_proj"), "shift"] == pytest.approx(-1, abs=1e-3)
+
+
 def test_awq_scales_are_found_although_a_zero_point_is_wrong(base: Path, cache: Path, tmp_path: Path) -> None:
     """Shared scales are estimated from the rows of `up_proj`; a shift of these rows must not be taken for scale."""
     good = quantize(base, Scheme("awq", 2, GROUP), TEXT, cache)
@@ -157,6 +166,17 @@ def test_groups_in_another_order(case, order: list[int]) -> None:
     kind, belongs = weights.faults(weights.compare(exact, stored, bits, symmetric), exact, stored)
     assert belongs == {group: other for group, other in enumerate(order) if group != other}
     assert (kind == "order").tolist() == [group != other for group, other in enumerate(order)]
+
+
+def test_a_modules_numbers_are_its_whole_error_and_the_medians_of_its_groups() -> None:
+    exact = groups(3, 64, 10.0)
+    rounded, step = weights.nearest(exact, 4, False)
+    stored = exact + torch.linspace(1, 3, 48, dtype=exact.dtype)[:, None] * (rounded - exact)
+    stored[7] += 20 * step[7]
+    row = weights._summary(weights.compare(exact, stored, 4, False), exact, stored, 1)
+    assert row["excess"] == pytest.approx(float((stored - exact).norm() / (rounded - exact).norm()))
+    assert row["match"] > 0.97
+    assert row["shift"] == pytest.approx(0, abs=0.1)
 
 
 def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:
