@@ -256,21 +256,23 @@ def test_the_control_of_patching_is_another_lost_fact_and_its_recovery_is_in_the
     seen = {}
 
     def spy(*args):
-        seen["partner"], seen["found"] = args[4], sweep(*args)
+        seen["probes"], seen["partner"], seen["found"] = args[2], args[4], sweep(*args)
         return seen["found"]
 
     monkeypatch.setattr(evidence, "sweep", spy)
     evidence.recovery(pair)
-    found = seen["found"]
-    assert set(seen["partner"][pair.lost]) <= {-1, *pair.lost}
+    found, lost = seen["found"], pair.study.known.select(pair.lost)
+    assert seen["probes"].digest == lost.digest
+    assert all(other != own for own, other in enumerate(seen["partner"]))
     mixed = found[found["donor"] == "other"].set_index("prompt")["probability"]
-    before, goal = (pair.study.scores(label)["probability"][mixed.index] for label in (pair.label, FULL))
+    facts = pair.lost[mixed.index]
+    before, goal = (pair.study.scores(label)["probability"].to_numpy()[facts] for label in (pair.label, FULL))
     share = (mixed - before).mean() / (goal - before).mean()
     assert whole(gathered, "patching recovery")["note"] == f"after layer 0; {share:.2f} with another fact's stream"
 
 
 def test_the_lens_signal_is_read_where_full_precisions_is_largest(pair: evidence.Pair, gathered: pd.DataFrame):
-    probes = components.sample(pair.study.known, 40, pair.study.seed)
+    probes = pair.study.inside.select(pair.study.sample(40))
     found = logit_lens.read(pair.study.runner(FULL), probes, logit_lens.shuffled_answers(probes, pair.study.seed))
     strength = (found["probability"] - found["control"]).mean(0)
     assert list(by_layer(gathered, "lens signal").index) == np.flatnonzero(strength >= 0.1 * strength.max()).tolist()
