@@ -44,21 +44,21 @@ class Pair:
 def patching(study: Study, label: str) -> Pair:
     full, own, batch = study.runner(FULL), study.runner(label), next(batches(study.inside))
     donor = own_stream(full, batch.ids, batch.last)[1:]
-    where = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
+    where = (torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]).to(own.device)
     tokens = donor[:, where].transpose(0, 1)
     layers = range(full.n_layers)
 
     def ours() -> np.ndarray:
         mine = own_stream(own, batch.ids, batch.last)
         parts = [patch_resid_post(own, mine, range(n, n + 1), where, tokens, batch.last) for n in layers]
-        return torch.stack(parts).numpy()
+        return torch.stack(parts).cpu().numpy()
 
     def plain() -> np.ndarray:
         def edit(n: int) -> Callable[[torch.Tensor], torch.Tensor]:
             return lambda stream: torch.where(where[..., None], donor[n], stream)
 
         parts = [own.run(batch.ids, edits={site("resid_post", n): edit(n)}, last=batch.last)[0] for n in layers]
-        return torch.stack(parts).numpy()
+        return torch.stack(parts).cpu().numpy()
 
     return Pair("patching, every layer", "the whole network runs for every patch", ours, plain)
 

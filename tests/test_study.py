@@ -278,12 +278,13 @@ def test_only_the_defaults_are_the_default_study(
     monkeypatch.setattr(atlas, "MODEL", tiny_llama)
     monkeypatch.setattr(Scheme, "check", lambda self, config: None)
     monkeypatch.setattr(Study, "facts", None)
+    (text := tmp_path / "text.txt").write_text("Some text to calibrate on.", encoding="utf-8")
     defaults = {"model": "atlas", "quantized": "", "method": "gptq", "bits": "4,3,2", "group_size": 128,
                 "facts": "atlas", "text": "", "n_facts": 4000, "device": "auto", "dtype": "float32",
                 "seed": 0}  # fmt: skip
     assert Study().is_default and Study(**defaults, run=tmp_path).is_default
     for change in ({"method": "awq"}, {"bits": 2}, {"group_size": 64}, {"n_facts": 999}, {"seed": 1},
-                   {"model": tiny_llama}, {"dtype": "float16"}, {"calibration": "x.txt"}):  # fmt: skip
+                   {"model": tiny_llama}, {"dtype": "float16"}, {"calibration": str(text)}):  # fmt: skip
         assert not Study(**(defaults | change)).is_default, change
     assert Study(bits="8,4").is_default_but(bits="8,4") and not Study(bits="8,4").is_default_but(bits="8")
 
@@ -306,6 +307,7 @@ def test_only_the_defaults_are_the_default_study(
         ({"seed": "soon"}, "seed is 'soon'"),
         ({"facts": "nothing.jsonl"}, "no fact source"),
         ({"text": "nothing.txt"}, "no text file nothing.txt"),
+        ({"calibration": "nothing.txt"}, "no calibration text .nothing.txt."),
         ({"device": "tpu"}, "unknown device"),
         ({"dtype": "int8"}, "unknown dtype"),
     ],

@@ -113,6 +113,8 @@ class Study:
         if models.quantization_of(self.folder):
             raise InputError(f"{model} is quantized already; give the full-precision model as base")
         _ = recall.documents(self.text) if self.text else self.facts
+        if self.calibration != "atlas":
+            _ = self.calibration_text
         self._runners: OrderedDict[str, Runner] = OrderedDict()
         if self.quantized:
             models.check_pair(self.base, self.model(next(iter(self.variants))))
