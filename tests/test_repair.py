@@ -207,6 +207,13 @@ def test_amplification_adds_what_the_chosen_layer_says_and_its_control_what_it_s
     assert (bench.donors != np.arange(n)).all()
 
 
+def test_the_layer_for_all_is_chosen_on_the_validation_half(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, seen = Bench(study, "rtn-2bit-g16", 12), []
+    monkeypatch.setattr("quantcliff.repair.candidates", lambda *args: seen.append(args[2]) or candidates(*args))
+    list(bench.amplification("x", bench.streams, 2.0, [0.0], ["common"]))
+    assert (seen[0] == bench.validation).all()
+
+
 def test_where_no_other_fact_fits_the_next_prompt_is_the_control(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantcliff.repair.other_facts", lambda relation, *_: np.full(len(relation), -1))
     assert Bench(study, "rtn-2bit-g16", 5).donors.tolist() == [1, 2, 3, 4, 0]

@@ -179,6 +179,35 @@ def test_a_modules_numbers_are_its_whole_error_and_the_medians_of_its_groups() -
     assert row["shift"] == pytest.approx(0, abs=0.1)
 
 
+def test_a_grid_reaches_0_where_no_weight_does() -> None:
+    exact = groups(4, 64, 10.0).abs() + 1
+    torch.testing.assert_close(weights.nearest(exact, 2, False)[1], exact.amax(1) / 3)
+    torch.testing.assert_close(weights.nearest(-exact, 2, False)[1], exact.amax(1) / 3)
+
+
+def test_a_group_a_little_too_large_is_no_fault_because_another_is_far_too_large() -> None:
+    exact = groups(5, 64, 10.0)
+    stored = weights.nearest(exact, 4, False)[0]
+    stored[3] *= 2.5
+    stored[9] *= 1000
+    assert [index for index, kind in enumerate(kinds(exact, stored, 4, False)) if kind] == [9]
+
+
+def test_a_group_size_that_does_not_divide_the_rows_is_the_whole_row(base: Path, cache: Path) -> None:
+    folder = quantize(base, Scheme("rtn", 4, -1), TEXT, cache)
+    stated = models.quantization_of(folder)
+    one, other = (
+        weights.inspect(models.load(base), models.load(folder), stated | {"group_size": size}) for size in (-1, 48)
+    )
+    assert one.equals(other)
+
+
+def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong() -> None:
+    assert "mlp.down_proj" in weights._twin("mlp.up_proj")
+    assert "self_attn.v_proj" in weights._twin("self_attn.o_proj")
+    assert weights._twin("mlp.gate_proj") == ""
+
+
 def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:
     exact = groups(1, 128, 100.0)
     stored = weights.nearest(exact, 4, False)[0]
