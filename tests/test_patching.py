@@ -444,6 +444,20 @@ def test_a_window_is_cut_to_the_layers_there_are(study):
     assert set(zip(wide["window"], wide["layer"], strict=True)) == {(3, 0)}
 
 
+def test_parts_can_be_patched_without_the_stream(study):
+    found = measure_variant(study, "rtn-2bit-g32", n_prompts=6, kinds=["mlp_out"], positions=["all"])
+    assert set(found["kind"]) == {"mlp_out", "none"}
+    assert set(found.loc[found["direction"] == "reverse", "kind"]) == {"none"}
+
+
+def test_failures_are_those_of_the_variants_own_method(study, monkeypatch):
+    known = study.groups["known"]
+    other = study.groups.assign(robust=known, failure=False)
+    monkeypatch.setattr(Study, "groups_of", lambda self, method: {"rtn": other}[method])
+    found = measure_variant(study, "rtn-2bit-g32", n_prompts=6, kinds=["resid_post"], positions=["all"])
+    assert set(found["group"]) == {"robust"}
+
+
 CHARTS = [charts.by_layer, charts.by_position, charts.by_part, charts.interaction]
 
 

@@ -7,7 +7,9 @@ the same group of the base, and beside what plain rounding at that bit width and
 
 - *match*: correlation with the base's weights. Another group's weights have about none.
 - *stretch*: distance from lowest to highest over that of the rounded base: about 1, or 4 with scales four times too
-  large. It does not grow where GPTQ moves weights about, since they stay on the grid.
+  large.
+- *reach*: the same distance over that of the whole grid: hardly above 1 where GPTQ moves weights about, since they stay
+  on it.
 - *shift*: mean of the difference to the rounded base, in steps of the grid; 0, or 1 with a zero point off by one.
 - *excess*: ||W_Q - W|| / ||round(W) - W|| of a whole module. GPTQ moves weights farther than rounding does, to make up
   for errors, so that above 1 is nothing wrong by itself.
@@ -40,8 +42,15 @@ STRETCH = 2.0
 STRETCH_ALONE = 3.0
 """The same for a single group, which also has chance in it."""
 
+REACH = 1.25
+"""A single group is only called too large if it reaches farther than its grid. Some leeway: GPTQ may lay a group's grid
+after it has moved the group's weights, and AWQ's scales are estimated."""
+
 SHIFT = 0.5
 """Rounding moves a weight by half a step at most, so it cannot move the mean of a group by more."""
+
+SHIFT_ALONE = 0.75
+"""The same for a single group: half-way to the whole step of a zero point that is off by one."""
 
 MATCH = 0.5
 """A module's median match must be half of what rounding leaves: nearer to rounding than to nothing."""
@@ -125,8 +134,8 @@ def check_base(base: Model, quantized: Model) -> None:
 def compare(
     exact: Float[Tensor, "group size"], stored: Float[Tensor, "group size"], bits: int, symmetric: bool
 ) -> pd.DataFrame:
-    """One row per group: match, match_rounded, stretch, shift (see the module), and the squared errors error and
-    error_rounded. A group whose base weights are all equal says nothing and gets the numbers of a perfect one.
+    """One row per group: match, match_rounded, stretch, reach, shift (see the module), and the squared errors error
+    and error_rounded. A group whose base weights are all equal says nothing and gets the numbers of a perfect one.
     """
     rounded, step = nearest(exact, bits, symmetric)
     empty = exact.std(1, correction=0) < 1e-12
@@ -134,10 +143,11 @@ def compare(
         "match": _correlation(stored, exact),
         "match_rounded": _correlation(rounded, exact),
         "stretch": _span(stored) / _span(rounded),
+        "reach": _span(stored) / (step * (2**bits - 1)),
         "shift": (stored - rounded).mean(1) / step,
     }
     found["stretch"][_span(rounded) == 0] = 1.0
-    for name, perfect in (("match", 1.0), ("match_rounded", 1.0), ("stretch", 1.0), ("shift", 0.0)):
+    for name, perfect in (("match", 1.0), ("match_rounded", 1.0), ("stretch", 1.0), ("reach", 1.0), ("shift", 0.0)):
         found[name] = found[name].nan_to_num(0.0).masked_fill(empty, perfect)
     found["error"] = (stored - exact).pow(2).sum(1)
     found["error_rounded"] = (rounded - exact).pow(2).sum(1)
@@ -176,10 +186,12 @@ def faults(
     if match.median() < MATCH * rounded.median():
         unlike |= match < MATCH * rounded
     logs = np.log(stretch.clip(lower=1e-12)).abs()
-    wrong = (logs > np.log(STRETCH_ALONE)) & _outlier(stretch)
+    wrong = (logs > np.log(STRETCH_ALONE)) & _outlier(stretch) & ((stretch < 1) | (groups["reach"] > REACH))
     if abs(np.log(max(stretch.median(), 1e-12))) > np.log(STRETCH):
         wrong |= logs > np.log(STRETCH)
-    moved = (shift.abs() > SHIFT) & (_outlier(shift) | (abs(shift.median()) > SHIFT))
+    moved = (shift.abs() > SHIFT_ALONE) & _outlier(shift)
+    if abs(shift.median()) > SHIFT:
+        moved |= shift.abs() > SHIFT
     kind = pd.Series("", index=groups.index)
     for name, flags in (("zero point", moved), ("scale", wrong), ("values", unlike)):
         kind[flags] = name
