@@ -13,7 +13,7 @@ from quantcliff import macro, models
 from quantcliff.charts import macro as charts
 from quantcliff.facts import Probes
 from quantcliff.study import Study
-from quantcliff.trace import Runner, score_logits
+from quantcliff.trace import Runner, divergence, score_logits
 
 
 def logits(seed: int, *shape: int) -> torch.Tensor:
@@ -25,9 +25,9 @@ def logits(seed: int, *shape: int) -> torch.Tensor:
 def test_divergence_is_scipys_and_not_symmetric(seed):
     a, b = logits(seed, 4, 11), logits(seed + 1, 4, 11)
     p, q = a.double().softmax(-1).numpy(), b.double().softmax(-1).numpy()
-    np.testing.assert_allclose(macro.divergence(a, b).numpy(), entropy(p, q, axis=-1), rtol=1e-6)
-    np.testing.assert_allclose(macro.divergence(a, a).numpy(), 0, atol=1e-12)
-    np.testing.assert_allclose(macro.divergence(a + 5, b - 7).numpy(), macro.divergence(a, b).numpy(), rtol=1e-4)
+    np.testing.assert_allclose(divergence(a, b).numpy(), entropy(p, q, axis=-1), rtol=1e-6)
+    np.testing.assert_allclose(divergence(a, a).numpy(), 0, atol=1e-12)
+    np.testing.assert_allclose(divergence(a + 5, b - 7).numpy(), divergence(a, b).numpy(), rtol=1e-4)
 
 
 def test_losses_equal_transformers_own_and_ignore_padding(tiny_llama):
@@ -136,13 +136,13 @@ def test_the_table_agrees_with_the_scores_it_comes_from(study, table):
 
 
 def test_kl_is_that_of_two_plain_runs(study):
-    scores = macro.scores_with_kl(study, "rtn-2bit-g128")
+    scores = study.scores("rtn-2bit-g128")
     index = 7
     last = [
         study.model(label).hf(torch.tensor([study.probes.input_ids[index]])).logits[:, -1]
         for label in ("full", "rtn-2bit-g128")
     ]
-    assert scores["kl"][index] == pytest.approx(macro.divergence(*last).item(), rel=1e-3)
+    assert scores["kl"][index] == pytest.approx(divergence(*last).item(), rel=1e-3)
 
 
 def test_perplexity_grows_and_accuracy_falls_where_bits_are_taken(table):

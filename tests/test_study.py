@@ -206,6 +206,18 @@ def test_another_study_has_tables_of_its_own(make: Make, change: dict[str, Any])
     assert len(counting.asked) == 2
 
 
+def test_scores_serve_studies_of_other_methods_while_tables_know_their_references(make: Make) -> None:
+    one, two = make(bits=2), make(bits=2, method="rtn,gptq")
+    scores = one.scores("rtn-2bit-g16")
+    assert (scores["kl"] > 0).all() and (one.scores(FULL)["kl"] == 0).all()
+    two._score = None  # type: ignore[method-assign,assignment]
+    pd.testing.assert_frame_equal(two.scores("rtn-2bit-g16"), scores)
+    counting = Counting()
+    one.table("stage", counting)
+    two.table("stage", counting, ["rtn-2bit-g16"])
+    assert len(counting.asked) == 2
+
+
 def test_parameters_and_source_decide_what_is_reused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     counting = Counting()
     study = make(bits=4)

@@ -4,7 +4,6 @@ Two shapes of loss are told apart (arXiv 2604.19884, "macro"): a *rank drop*, wh
 still near the top, and a *rank collapse*, where it is lost among thousands of tokens.
 """
 
-import functools
 from itertools import islice
 
 import numpy as np
@@ -20,7 +19,6 @@ from quantcliff.facts import Probes
 from quantcliff.quantize import calibration_text
 from quantcliff.runner import Runner
 from quantcliff.study import FULL, Study
-from quantcliff.trace import batches
 
 GROUPS = ("all", "known", "robust", "failure")
 """Prompts that are looked at: every one; those full precision answers; of these, those the 4-bit model of the same
@@ -57,37 +55,19 @@ def measure(study: Study) -> pd.DataFrame:
     - perplexity of running text: bootstrap over documents; nan where the study has no text.
     """
     documents = running_text(study)
-    scores_of = functools.cache(functools.partial(scores_with_kl, study))
 
     def compute(label: str) -> pd.DataFrame:
-        scores = scores_of(label)
+        scores = study.scores(label)
         method = study.methods[0] if label == FULL else study.variant(label).method
         groups = study.groups_of(method if method in study.references else next(iter(study.references)))
         parts = [_groups(scores, groups, study.seed), _cuts(scores, groups["known"], study.probes)]
         rival = _rtn(study, label)
         if rival:
-            parts.append(_over_rtn(scores, scores_of(rival), study.seed))
+            parts.append(_over_rtn(scores, study.scores(rival), study.seed))
         parts.append(_text(study, label, documents))
         return pd.concat(parts, ignore_index=True)
 
     return study.table("macro", compute, study.labels, documents=documents)
-
-
-def scores_with_kl(study: Study, label: str) -> pd.DataFrame:
-    """`Study.scores` of all probes by one variant, with `kl` (nats) from full precision at the last token."""
-    stream = study.trace("resid_post", positions="last", probes=study.probes)["resid_post"]
-    kl = np.zeros(len(study.probes))
-    for batch in batches(study.probes):
-        reference = study.runner(FULL).unembed(torch.tensor(stream[batch.indices, -1]))
-        logits, _ = study.runner(label).run(batch.ids, last=batch.last)
-        kl[batch.indices] = divergence(reference, logits).cpu().numpy()
-    return study.scores(label).assign(kl=kl)
-
-
-def divergence(reference: Float[Tensor, "batch vocab"], other: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
-    """Kullback-Leibler divergence KL(reference || other) of the two distributions behind these logits, in nats."""
-    p, q = torch.log_softmax(reference.double(), -1), torch.log_softmax(other.double(), -1)
-    return (torch.special.xlogy(p.exp(), p.exp()) - p.exp() * q).sum(-1).clamp_min(0)
 
 
 def summary(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

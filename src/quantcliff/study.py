@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Int
 from tqdm import tqdm
 
@@ -219,8 +220,15 @@ class Study:
         return fact_sources.probe(self.facts, self.base.tokenizer)
 
     def scores(self, label: str) -> pd.DataFrame:
-        """`trace.score` of all probes by "full" or a variant, computed once."""
-        return self._stored("scores", label, lambda name: score(self.runner(name), self.probes), {})
+        """`trace.score` of all probes by "full" or a variant, with `kl` from full precision; computed once."""
+        return self._stored("scores", label, self._score, None)
+
+    def _score(self, label: str) -> pd.DataFrame:
+        if label == FULL:
+            return score(self.runner(FULL), self.probes).assign(kl=0.0)
+        stream = self.trace("resid_post", positions="last", probes=self.probes)["resid_post"]
+        head = self.runner(FULL).unembed
+        return score(self.runner(label), self.probes, lambda prompts: head(torch.tensor(stream[prompts, -1])))
 
     @cached_property
     def known(self) -> Probes:
@@ -285,7 +293,7 @@ class Study:
         return whole
 
     def _stored(
-        self, stage: str, label: str, compute: Callable[[str], pd.DataFrame], key: dict[str, object]
+        self, stage: str, label: str, compute: Callable[[str], pd.DataFrame], key: dict[str, object] | None
     ) -> pd.DataFrame:
         path = self.run / stage / f"{label}-{self._digest(label, key)}.parquet"
         if path.is_file():
@@ -302,15 +310,15 @@ class Study:
         variant = self.variant(label)
         return {"variant": label, "method": variant.method, "bits": variant.bits, "group_size": variant.group_size}
 
-    def _digest(self, label: str, key: dict[str, object]) -> str:
-        """Changes with everything a variant's table may depend on."""
+    def _digest(self, label: str, key: dict[str, object] | None) -> str:
+        """Changes with everything a variant's table may depend on; with no key, not with the reference variants."""
         if label == FULL:
             which: object = None
         elif scheme := self.variant(label).scheme:
             which = [asdict(scheme), self.calibration_text if scheme.method != "rtn" else None]
         else:
             which = models.digest_of(self.variant(label).path)
-        references = None if self.quantized else [REFERENCE_BITS, self.methods]
+        references = None if self.quantized or key is None else [REFERENCE_BITS, self.methods]
         content = [self.base.digest, which, references, self.probes.digest, self.dtype, self.seed, key, source_digest()]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -7,7 +7,7 @@ token never sees what comes after it, so padding changes no result (tested).
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,7 @@ __all__ = [
     "Runner",
     "Trace",
     "batches",
+    "divergence",
     "likeliest",
     "rank_of",
     "score",
@@ -203,12 +204,30 @@ def likeliest(logits: Float[Tensor, "batch vocab"], tokens: Sequence[Sequence[in
     return np.where([len(row) > 0 for row in tokens], found, np.nan)
 
 
-def score(runner: Runner, probes: Probes, size: int = 64) -> pd.DataFrame:
-    """`score_logits` of every prompt, row i <-> prompt i; the head runs at last tokens only."""
+def divergence(reference: Float[Tensor, "batch vocab"], other: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
+    """Kullback-Leibler divergence KL(reference || other) of the two distributions behind these logits, in nats."""
+    p, q = torch.log_softmax(reference.double(), -1), torch.log_softmax(other.double(), -1)
+    return (torch.special.xlogy(p.exp(), p.exp()) - p.exp() * q).sum(-1).clamp_min(0)
+
+
+def score(
+    runner: Runner,
+    probes: Probes,
+    reference: Callable[[Int[np.ndarray, " batch"]], Float[Tensor, "batch vocab"]] | None = None,
+    size: int = 64,
+) -> pd.DataFrame:
+    """`score_logits` of every prompt, row i <-> prompt i; the head runs at last tokens only.
+
+    Args:
+        reference: from numbers of prompts to another model's logits at their last tokens; adds a column `kl`, the
+            `divergence` from them in nats.
+    """
     parts = []
     for batch in tqdm(list(batches(probes, size)), desc=f"scoring {runner.model.name}", leave=False, disable=None):
         logits, _ = runner.run(batch.ids, last=batch.last)
         part = score_logits(logits, [probes.answers[index] for index in batch.indices])
+        if reference:
+            part["kl"] = divergence(reference(batch.indices), logits).cpu().numpy()
         parts.append(part.set_index(pd.Index(batch.indices)))
     if not parts:
         raise InputError("There is no prompt to score: give a fact source that holds at least one fact.")
