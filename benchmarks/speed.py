@@ -64,7 +64,7 @@ def patching(study: Study, label: str) -> Pair:
 
 
 def domino(study: Study, label: str) -> Pair:
-    full, own, some = study.runner(FULL), study.runner(label), study.inside.select(study.sample(128))
+    full, own, some = study.runner(FULL), study.runner(label), study.sample(128)
     cuts = list(range(full.n_layers + 1))
 
     def ours() -> np.ndarray:
@@ -78,11 +78,11 @@ def domino(study: Study, label: str) -> Pair:
 
 def shared_trace(study: Study, label: str) -> Pair:
     full, own = study.runner(FULL), study.runner(label)
-    some = study.inside.select(study.sample(128))
+    some = study.sample(128)
     recorded = Recorded.of(full, some, study.run / "trace")
 
     def measured(theirs: Recorded) -> np.ndarray:
-        return components.side_by_side(theirs, own, np.arange(len(some)))["last", "in_situ", "ffn_cosine", False]
+        return components.side_by_side(theirs, own)["last", "in_situ", "ffn_cosine", False]
 
     def plain() -> np.ndarray:
         with TemporaryDirectory() as folder:

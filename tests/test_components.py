@@ -198,7 +198,7 @@ def read_all(runner: Runner, probes: Probes, stream=None) -> Reading:
 
 def beside(full: Runner, own: Runner, probes: Probes, folder: Path, **options) -> dict[c.Key, np.ndarray]:
     """`side_by_side` of all prompts, full precision recorded in `folder`."""
-    return c.side_by_side(Recorded.of(full, probes, folder), own, np.arange(len(probes)), **options)
+    return c.side_by_side(Recorded.of(full, probes, folder), own, **options)
 
 
 def test_a_model_beside_itself_is_perfect(pair, tmp_path):
@@ -344,10 +344,10 @@ def test_table_holds_means_over_prompts_and_heads():
     assert np.isnan(flips["shuffled"])
 
 
-def test_some_of_the_recorded_prompts_give_what_all_of_them_give(pair, tmp_path):
+def test_some_prompts_give_what_all_of_them_give(pair, tmp_path):
     _, full, own = pair
-    recorded, chosen = Recorded.of(full, prompts(), tmp_path), np.array([7, 2, 3])
-    every, some = (c.side_by_side(recorded, own, rows) for rows in (np.arange(9), chosen))
+    chosen = np.array([7, 2, 3])
+    every, some = (beside(full, own, probes, tmp_path) for probes in (prompts(), prompts().select(chosen)))
     for key, values in some.items():
         if not key[-1]:
             np.testing.assert_allclose(values, every[key][chosen], atol=2e-5, err_msg=str(key))
@@ -360,7 +360,7 @@ def test_full_precision_is_run_once_for_all_variants(pair, tmp_path, monkeypatch
     again = Recorded.of(full, prompts(), tmp_path)
     monkeypatch.setattr(full, "run", None)
     for recorded in (first, again):
-        assert c.side_by_side(recorded, own, np.arange(9))
+        assert c.side_by_side(recorded, own)
 
 
 def test_measure_of_a_study(tiny_llama, tmp_path):

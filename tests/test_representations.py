@@ -373,8 +373,8 @@ def prompts(lengths, subject):
 def test_rows_of_positions():
     probes = prompts([3, 5, 1, 4], [[1, 1], [-1, -1], [-1, -1], [1, 2]])
     found = {where: [part.tolist() for part in rep.rows_of(probes, where)] for where in ("last", "last_subject", "all")}
-    assert found["last"] == [[2, 7, 8, 12], [0, 1, 2, 3]]
-    assert found["last_subject"] == [[1, 11], [0, 3]]
+    assert found["last"] == [[0, 1, 2, 3], [0, 1, 2, 3]]
+    assert found["last_subject"] == [[0, 3], [0, 3]]
     assert found["all"] == [[1, 2, 4, 5, 6, 7, 10, 11, 12], [0, 0, 1, 1, 1, 1, 3, 3, 3]]
     nobody = prompts([3, 3], [[-1, -1], [-1, -1]])
     with pytest.raises(InputError, match="no prompt has a token for positions='last_subject'"):
@@ -391,7 +391,7 @@ def study(tiny_llama, tmp_path):
 
 
 def test_measure_reads_the_same_activations_as_a_plain_run(study):
-    table = rep.measure(study, ("last", "all"), (3,), n_blocks=5)
+    table = rep.measure(study, ("last", "last_subject", "all"), (3,), n_blocks=5)
     assert (study.run / "representations.parquet").is_file()
     ids = study.known.input_ids
     plain = {label: study.model(label).hf.model for label in study.labels}
@@ -403,7 +403,7 @@ def test_measure_reads_the_same_activations_as_a_plain_run(study):
     assert set(table.variant) == set(study.variants)
     for label in study.variants:
         rows = table[(table.variant == label) & (table.layer_fp == 1) & (table.layer_q == 1) & table.centred]
-        for where, cut in (("last", slice(-1, None)), ("all", slice(1, None))):
+        for where, cut in (("last", slice(-1, None)), ("last_subject", slice(-2, -1)), ("all", slice(1, None))):
             x, y = (np.concatenate([s.hidden_states[2][0, cut].numpy() for s in streams[m]]) for m in ("full", label))
             found = rows[rows.positions == where].set_index("measure")
             assert found.estimate["cka"] == pytest.approx(cka(x, y), rel=1e-4)

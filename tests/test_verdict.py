@@ -223,7 +223,7 @@ def test_answers_are_counted_over_the_known(pair: evidence.Pair, gathered: pd.Da
 
 
 def test_the_lens_in_the_last_layer_is_the_models_own_answer(pair: evidence.Pair, gathered: pd.DataFrame):
-    probes = pair.study.inside.select(pair.study.sample(40))
+    probes = pair.study.sample(40)
     control = logit_lens.shuffled_answers(probes, pair.study.seed)
     signal = {}
     for label in (FULL, pair.label):
@@ -272,7 +272,7 @@ def test_the_control_of_patching_is_another_lost_fact_and_its_recovery_is_in_the
 
 
 def test_the_lens_signal_is_read_where_full_precisions_is_largest(pair: evidence.Pair, gathered: pd.DataFrame):
-    probes = pair.study.inside.select(pair.study.sample(40))
+    probes = pair.study.sample(40)
     found = logit_lens.read(pair.study.runner(FULL), probes, logit_lens.shuffled_answers(probes, pair.study.seed))
     strength = (found["probability"] - found["control"]).mean(0)
     assert list(by_layer(gathered, "lens signal").index) == np.flatnonzero(strength >= 0.1 * strength.max()).tolist()

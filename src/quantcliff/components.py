@@ -74,14 +74,12 @@ def partners(n_keys: Int[Tensor, " prompt"], generator: torch.Generator) -> Int[
 
 
 def side_by_side(
-    full: Recorded, own: Runner, prompts: Int[np.ndarray, " prompt"], *, share: float = 0.01, size: int = 32,
-    seed: int = 0,
-) -> dict[Key, Float[np.ndarray, "prompt layer *head"]]:  # fmt: skip
+    full: Recorded, own: Runner, *, share: float = 0.01, size: int = 32, seed: int = 0
+) -> dict[Key, Float[np.ndarray, "prompt layer *head"]]:
     """All measures of a model beside full precision, prompt by prompt; memory grows with `size`, not with the prompts.
 
     Args:
         own: in the units of full precision (`smoothing.unsmoothed`), or AWQ's scales would count as damage to neurons.
-        prompts: numbers of those to look at, among the recorded ones.
         share: see `top_count`.
         size: prompts per batch.
         seed: draws the other prompts.
@@ -90,7 +88,7 @@ def side_by_side(
         Arrays by `Key`; shuffled ones set the model beside full precision's reading of another prompt, the level that a
         measure has without any likeness of content. NaN where a prompt has no subject, or no partner.
     """
-    draw, probes = torch.Generator().manual_seed(seed), full.probes.select(prompts)
+    draw, probes = torch.Generator().manual_seed(seed), full.probes
     where = {name: spans(name, probes.subject, probes.lengths)[:, 1] for name in POSITIONS}
     found: dict[Key, np.ndarray] = {}
 
@@ -104,11 +102,11 @@ def side_by_side(
             name: torch.from_numpy(at[batch.indices]) for name, at in where.items() if (at[batch.indices] >= 0).any()
         }
         width = batch.ids.shape[1]
-        clean = full.clean(prompts[batch.indices], width)
+        clean = full.clean(batch.indices, width)
         ours = {"in_situ": read(own, batch, tokens), "clean": read(own, batch, tokens, clean)}
         for position, at in tokens.items():
             rows, n_keys = batch.indices[at.numpy() >= 0], at[at >= 0] + 1
-            theirs, partner = full.reading(position, prompts[rows], width), partners(n_keys, draw)
+            theirs, partner = full.reading(position, rows, width), partners(n_keys, draw)
             paired = torch.nonzero(partner >= 0).flatten()
             for condition in CONDITIONS:
                 reading, key = ours[condition][position], (position, condition)
@@ -161,12 +159,12 @@ def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
 
 def of_variant(study: Study, label: str, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
     """`table_of` for one variant, or "full", on at most `n_prompts` of `study.inside`; nothing is written."""
-    full, prompts = study.runner(FULL), study.sample(n_prompts)
+    full = study.runner(FULL)
     assert full.d_ffn is not None
-    theirs = Recorded.of(full, study.inside, study.run / "trace")
+    theirs = Recorded.of(full, study.sample(n_prompts), study.run / "trace")
     own = full if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
     chance = {"sign_flips": 0.5, "jaccard": chance_overlap(full.d_ffn, share), "attn_cosine": 0.0, "ffn_cosine": 0.0}
-    return table_of(side_by_side(theirs, own, prompts, share=share, seed=study.seed), chance, study.seed)
+    return table_of(side_by_side(theirs, own, share=share, seed=study.seed), chance, study.seed)
 
 
 def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def cost(base: Model, quantized: Model, probes: Probes, seed: int = 0) -> pd.Dat
 
 def measure(study: Study, n_prompts: int = 200) -> pd.DataFrame:
     """`cost` of every variant's parts on `n_prompts` facts of `study.inside` -> components_sensitivity.parquet."""
-    probes = study.inside.select(study.sample(n_prompts))
+    probes = study.sample(n_prompts)
     return study.table(
         "components_sensitivity",
         lambda label: cost(study.base, unsmoothed(study.base, study.model(label)), probes, study.seed),

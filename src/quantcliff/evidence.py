@@ -98,7 +98,7 @@ def lens(pair: Pair) -> list[Row]:
     As a whole in the layer where full precision's is largest; layers with less than a tenth of that are left out,
     since there is nothing to lose yet.
     """
-    known = pair.study.inside.select(pair.study.sample(pair.n_prompts))
+    known = pair.study.sample(pair.n_prompts)
     control = logit_lens.shuffled_answers(known, pair.study.seed)
     own, full = (logit_lens.read(pair.study.runner(label), known, control) for label in (pair.label, FULL))
     paired = ~np.isnan(full["control"]).any(1)

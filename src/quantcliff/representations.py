@@ -178,7 +178,7 @@ def _row(
 
 
 def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
-    """Rows of an "all" trace that a choice of positions takes, and the prompt each belongs to.
+    """Rows to take of a trace at these positions, and the prompt each belongs to.
 
     "last" is each prompt's last token, "last_subject" the last token of its subject (prompts without one are left
     out), "all" every token but the first of each prompt. The first token, BOS where the tokenizer has one, is the same
@@ -190,29 +190,26 @@ def rows_of(probes: Probes, positions: Positions) -> tuple[Int[np.ndarray, " row
     """
     if positions not in get_args(Positions):
         raise InputError(f"positions is {positions!r}; choose from {', '.join(get_args(Positions))}")
-    starts = np.concatenate([[0], np.cumsum(probes.lengths)])[:-1]
-    prompt = np.arange(len(probes))
-    if positions == "last":
-        return starts + probes.last, prompt
-    if positions == "last_subject":
-        held = probes.subject[:, 1] >= 0
-        rows, prompt = (starts + probes.subject[:, 1])[held], prompt[held]
-    else:
-        owner = np.repeat(prompt, probes.lengths)
-        rows = np.setdiff1d(np.arange(len(owner)), starts)
-        prompt = owner[rows]
+    owner = np.arange(len(probes))
+    rows = np.flatnonzero(probes.subject[:, 1] >= 0) if positions == "last_subject" else owner
+    if positions == "all":
+        owner = np.repeat(owner, probes.lengths)
+        first = np.cumsum(probes.lengths) - probes.lengths
+        rows = np.setdiff1d(np.arange(len(owner)), first)
     if not len(rows):
         raise InputError(f"no prompt has a token for positions={positions!r}; choose positions='last'")
-    return rows, prompt
+    return rows, owner[rows]
 
 
-def streams(study: Study, label: str) -> tuple[Float[np.ndarray, "n layers d"], Float[np.ndarray, "n layers d"]]:
-    """Residual streams after every layer of full precision and of a variant, every token of `study.inside`.
+def streams(
+    study: Study, label: str, positions: Positions = "last"
+) -> tuple[Float[np.ndarray, "n layers d"], Float[np.ndarray, "n layers d"]]:
+    """Residual streams after every layer of full precision and of a variant, at these positions of `study.inside`.
 
     Memory-mapped; row i of one belongs to row i of the other.
     """
-    other = Trace.record(study.runner(label), study.inside, ["resid_post"], "all", study.run / "trace")
-    return study.trace("resid_post")["resid_post"], other["resid_post"]
+    other = Trace.record(study.runner(label), study.inside, ["resid_post"], positions, study.run / "trace")
+    return study.trace("resid_post", positions=positions)["resid_post"], other["resid_post"]
 
 
 def compare(
@@ -236,9 +233,9 @@ def compare(
     """
     ks = _check_ks(study, ks)
     chosen = {where: rows_of(study.inside, where) for where in positions}
-    full, other = streams(study, label)
     tables = []
     for where, (rows, prompt) in chosen.items():
+        full, other = streams(study, label, where)
         parts = [rows[part] for part in blocks(prompt, n_blocks, study.seed)]
         both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
         tables.append(pd.concat(both, ignore_index=True).assign(positions=where))

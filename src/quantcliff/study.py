@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
 from tqdm import tqdm
 
 from quantcliff import facts as fact_sources
@@ -264,9 +263,9 @@ class Study:
         chosen = np.random.default_rng(self.seed).permutation(len(self.known))[:INSIDE]
         return self.known.select(np.sort(chosen))
 
-    def sample(self, n: int | None = None) -> Int[np.ndarray, " chosen"]:
-        """Numbers of at most n prompts of `inside`, evenly drawn, in order; None for all."""
-        return np.sort(np.random.default_rng(self.seed).permutation(len(self.inside))[:n])
+    def sample(self, n: int) -> Probes:
+        """At most n prompts of `inside`, evenly drawn; a small draw is part of a larger one."""
+        return self.inside.select(np.sort(np.random.default_rng(self.seed).permutation(len(self.inside))[:n]))
 
     def trace(self, *kinds: str, positions: Positions = "all", probes: Probes | None = None) -> Trace:
         """Activations of the full-precision model on `inside` or other probes: recorded once, shared by all stages."""
