@@ -111,7 +111,7 @@ def test_every_page_draws_in_a_browser_without_network(site, tmp_path):
         assert view["drawn"] == view["described"] == view["charts"], view
         assert view["typeset"] == view["formulas"], view
         assert not view["broken"] and not view["foreign"], view
-        assert view["cut"] == [], view
+        assert view["cut"] == view["unnamed"] == [], view
         assert view["sideways"] <= 0 and view["stretched"], view
         assert view["contrast"] >= 4.5, view
         assert (view["background"] < 0.1) == (view["theme"] == "dark"), view

@@ -81,12 +81,13 @@ def layers(
 def heads(table: pd.DataFrame, measure: str = "jsd", position: str = "last", method: str | None = None) -> alt.Chart:
     """One square per head and layer, darker for more; switches choose bit width and input."""
     rows = table[(table["measure"] == measure) & (table["position"] == position) & table["head"].notna()]
-    rows = of_method(rows, method).assign(input=lambda t: t["condition"].map(CONDITIONS))
+    rows = of_method(rows, method).assign(given=lambda t: t["condition"].map(CONDITIONS))
     widths = sorted({int(bits) for bits in rows["bits"]}, reverse=True)
     bits = alt.selection_point(fields=["bits"], value=widths[-1], bind=alt.binding_radio(options=widths, name="bits "))
     inputs = [*CONDITIONS.values()]
+    # not a field "input": Vega-Lite would take the binding's own `input` for a binding of that field
     where = alt.selection_point(
-        fields=["input"], value=inputs[0], bind=alt.binding_radio(options=inputs, name="input ")
+        fields=["given"], value=inputs[0], bind=alt.binding_radio(options=inputs, name="input ")
     )
     scale = alt.Scale(scheme="viridis", domain=[0, float(rows["estimate"].max()) or 1.0])
     chart = (
@@ -98,7 +99,7 @@ def heads(table: pd.DataFrame, measure: str = "jsd", position: str = "last", met
             color=alt.Color("estimate:Q", title=AXES[measure], scale=scale),
             tooltip=[
                 "bits",
-                "input",
+                alt.Tooltip("given", title="input"),
                 "layer",
                 "head",
                 *(alt.Tooltip(n, format=".3f") for n in ("estimate", "low", "high")),
@@ -114,7 +115,7 @@ def heads(table: pd.DataFrame, measure: str = "jsd", position: str = "last", met
         f"{TITLES[measure]}, head by head",
         f"A grid of heads and layers, coloured by {AXES[measure]}; switches choose bits and input. The highest value, "
         f"{worst['estimate']:.2f}, is head {worst['head']} of layer {worst['layer']} at {worst['bits']} bits "
-        f"{worst['input']}.",
+        f"{worst['given']}.",
         height=max(120, 22 * rows["head"].nunique()),
     )
 

@@ -61,7 +61,7 @@ def cka_map(
     own = rows[rows["layer_fp"] == rows["layer_q"]].groupby("bits", sort=False)["estimate"].mean()
     means = ", ".join(f"{value:.2f} at {name}" for name, value in own.items())
     return finish(
-        chart.facet(alt.Facet("bits:N", title=None, sort=order), columns=3),
+        chart.facet(alt.Facet("bits:N", title=None, sort=order), columns=2),
         "Every layer against every layer",
         "One square map per bit width: full-precision layers upwards, quantized layers to the right, colour from dark "
         f"(0, unlike) to bright (1, alike). The diagonal compares a layer with itself; its mean is {means}.",
