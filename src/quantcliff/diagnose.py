@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 from quantcliff import models, report, verdict, weights
-from quantcliff.levels import quantization_of
 from quantcliff.study import Study
 from quantcliff.verdict import NO_SIGNALS, Verdict
 
@@ -56,12 +55,11 @@ def diagnose(
 
 
 def _about(study: Study, base: str | Path, quantized: str | Path) -> str:
-    stated = quantization_of(quantized) or {}
-    size = stated.get("group_size")
-    groups = "one group per row" if size == -1 else f"groups of {size}"
+    variant = next(iter(study.variants.values()))
+    groups = "one group per row" if variant.group_size == -1 else f"groups of {variant.group_size}"
     asked = f"next tokens of {study.text}" if study.text else f"facts of {study.facts_source}"
     return (
-        f"{quantized} ({stated.get('method')}, {stated.get('bits')} bits, {groups}) beside {base}, asked "
+        f"{quantized} ({variant.method}, {variant.bits} bits, {groups}) beside {base}, asked "
         f"{len(study.probes)} {asked}, seed {study.seed}."
     )
 

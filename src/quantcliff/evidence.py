@@ -46,8 +46,7 @@ class Pair:
     @cached_property
     def rank(self) -> Int[np.ndarray, " known"]:
         """Of the answers to the known facts."""
-        known = (self.study.scores(FULL)["rank"] == 1).to_numpy()
-        return self.study.scores(self.label)["rank"].to_numpy()[known]
+        return self.study.known_scores(self.label)["rank"].to_numpy()
 
     @cached_property
     def lost(self) -> Int[np.ndarray, " lost"]:
@@ -107,10 +106,7 @@ def lens(pair: Pair) -> list[Row]:
     signal, goal = (values["probability"][paired] - values["control"][paired] for values in (own, full))
     strength = goal.mean(0)
     layers = np.flatnonzero(strength >= 0.1 * strength.max())
-    ratio = stats.bootstrap(
-        signal[:, layers], goal[:, layers], statistic=lambda a, b, axis: a.mean(axis) / b.mean(axis),
-        seed=pair.study.seed,
-    )  # fmt: skip
+    ratio = _ratio(signal[:, layers], goal[:, layers], pair.study.seed)
     profile = _profile("lens signal", layers.tolist(), ratio, int(paired.sum()))
     peak = profile[int(np.argmax(strength[layers]))]
     return [peak | {"layer": None, "note": f"in layer {strength.argmax()}"}, *profile]
@@ -133,16 +129,13 @@ def recovery(pair: Pair) -> list[Row]:
     control = [patch for patch in plan(n_layers, ["resid_post"], ["all"], ["other"]) if patch.layer == middle]
     trace, rows = study.trace("resid_post", probes=probes), np.arange(len(probes))
     found = sweep(study.runner(pair.label), trace, probes, rows, partner, patches + control)
-    known = (study.scores(FULL)["rank"] == 1).to_numpy()
-    donor, recipient = (study.scores(label)["probability"].to_numpy()[known][pair.lost] for label in (FULL, pair.label))
+    donor, recipient = (study.known_scores(label)["probability"].to_numpy()[pair.lost] for label in (FULL, pair.label))
 
     def shares(rows: pd.DataFrame) -> Interval:
         wide = rows.pivot(index="prompt", columns="layer", values="probability")
         gained = wide.to_numpy() - recipient[wide.index][:, None]
         missing = np.broadcast_to((donor - recipient)[wide.index][:, None], gained.shape)
-        return stats.bootstrap(
-            gained, missing, statistic=lambda a, b, axis: a.mean(axis) / b.mean(axis), seed=study.seed
-        )
+        return _ratio(gained, missing, study.seed)
 
     profile = _profile(name, list(range(n_layers - 1)), shares(found[found["donor"] == "same"]), len(probes))
     note = f"after layer {middle}"
@@ -204,6 +197,11 @@ def repair(pair: Pair) -> list[Row]:
     gain, mirror = (ranks(own, stream[:, -1], lost.answers) == 1 for stream in (first, last))
     note = f"first {n} of {n_layers} layers; the last {n} would bring back {mirror.mean():.0%}"
     return [_whole("repair gain", stats.share(gain), len(gain), note)]
+
+
+def _ratio(a: np.ndarray, b: np.ndarray, seed: int) -> Interval:
+    """Mean of `a` over mean of `b`, both (prompt, layer), with a bootstrap interval over prompts."""
+    return stats.bootstrap(a, b, statistic=lambda a, b, axis: a.mean(axis) / b.mean(axis), seed=seed)
 
 
 def _by_layer(table: pd.DataFrame, measure: str, condition: str = "in_situ") -> pd.DataFrame:

@@ -133,6 +133,10 @@ class Probes:
         content = [self.input_ids, self.answers, self.subject.tolist(), self.table["prompt"].tolist()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
+    def draw(self, n: int, seed: int = 0) -> "Probes":
+        """At most n of the prompts, evenly drawn, in their order; a smaller draw is part of a larger one."""
+        return self.select(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
+
     def select(self, indices: Sequence[int] | np.ndarray) -> "Probes":
         """The prompts of these indices (or of a boolean mask of length n), in this order."""
         chosen = np.asarray(indices)

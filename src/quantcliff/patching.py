@@ -209,7 +209,7 @@ def measure_variant(
     probes, rows = known.select(asked), np.searchsorted(asked, chosen)
     partner = np.where(other[asked] < 0, -1, np.searchsorted(asked, other[asked]))
     members = {"robust": rows[~failure[chosen]], "failure": rows[failure[chosen]]}
-    scores = {name: study.scores(name)[groups["known"]].iloc[asked].reset_index(drop=True) for name in (FULL, label)}
+    scores = {name: study.known_scores(name).iloc[asked].reset_index(drop=True) for name in (FULL, label)}
 
     n_layers = study.runner(FULL).n_layers
     stream = [kind for kind in kinds if kind == "resid_post"]

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -242,6 +241,10 @@ class Study:
                              "facts, or a text file for the next-token-recall probe")  # fmt: skip
         return self.probes.select(right)
 
+    def known_scores(self, label: str) -> pd.DataFrame:
+        """The rows of `scores` that belong to `known`: row i <-> known prompt i."""
+        return self.scores(label)[self.scores(FULL)["rank"] == 1].reset_index(drop=True)
+
     @cached_property
     def groups(self) -> pd.DataFrame:
         """`groups_of` the first method."""
@@ -260,12 +263,11 @@ class Study:
         """The known probes, at most `INSIDE`, evenly drawn, on which stages look at activations: one set for all, so
         that full precision is recorded once.
         """
-        chosen = np.random.default_rng(self.seed).permutation(len(self.known))[:INSIDE]
-        return self.known.select(np.sort(chosen))
+        return self.known.draw(INSIDE, self.seed)
 
     def sample(self, n: int) -> Probes:
-        """At most n prompts of `inside`, evenly drawn; a small draw is part of a larger one."""
-        return self.inside.select(np.sort(np.random.default_rng(self.seed).permutation(len(self.inside))[:n]))
+        """`Probes.draw` of `inside`, for what costs much per prompt."""
+        return self.inside.draw(n, self.seed)
 
     def trace(self, *kinds: str, positions: Positions = "all", probes: Probes | None = None) -> Trace:
         """Activations of the full-precision model on `inside` or other probes: recorded once, shared by all stages."""
