@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from quantcliff.stages import components
 from quantcliff.stages.components import Recorded
-from quantcliff.stages.representations import cka
+from quantcliff.stages.representations.cka import cka
 from quantcliff.stages.representations.moments import stream
 from quantcliff.study import FULL, Study
 from quantcliff.tracing import batches, own_stream, patch_resid_post, relay, site

@@ -9,7 +9,7 @@ import pytest
 from sphinx.application import Sphinx
 
 from quantcliff import charts
-from quantcliff.charts import bundle as offline
+from quantcliff.book import offline
 from quantcliff.charts.picture import picture
 
 TABLE = pd.DataFrame(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT
+from tiny import TEXT
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
 from quantcliff import quantizers as q
 from quantcliff.atlas import load_facts, prompt
 from quantcliff.errors import InputError
 from quantcliff.models import linears
-from quantcliff.quantizers import Scheme, average_bits, calibration_text, quantize
+from quantcliff.quantizers import Scheme, average_bits, calibration_text, checkpoints, quantize
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -152,7 +152,7 @@ def test_a_finished_checkpoint_is_reused(tiny_llama: Path, tmp_path: Path, monke
     def fail(*_: object) -> None:
         raise AssertionError("quantized again")
 
-    monkeypatch.setattr(q, "_compress", fail)
+    monkeypatch.setattr(checkpoints, "_compress", fail)
     assert quantize(tiny_llama, scheme, TEXT, tmp_path) == first
     for other in (Scheme("gptq", 4, 16, damping=0.1), Scheme("gptq", 4, 16, symmetric=True)):
         with pytest.raises(AssertionError, match="again"):
@@ -167,7 +167,7 @@ def test_a_killed_run_leaves_nothing(tiny_llama: Path, tmp_path: Path, monkeypat
         (out / "config.json").write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(q, "_compress", die)
+    monkeypatch.setattr(checkpoints, "_compress", die)
     with pytest.raises(KeyboardInterrupt):
         quantize(tiny_llama, Scheme("rtn", 4, 16), (), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

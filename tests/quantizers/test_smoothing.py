@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SIZES, TEXT, tiny_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import SIZES, TEXT, tiny_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantcliff import models

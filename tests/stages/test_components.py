@@ -19,8 +19,8 @@ from quantcliff import models, tables
 from quantcliff.charts import components as charts
 from quantcliff.models import Model
 from quantcliff.probes import Probes
-from quantcliff.stages.components import comparison as c
 from quantcliff.stages.components import POSITIONS, Reading, Recorded, read
+from quantcliff.stages.components import comparison as c
 from quantcliff.stages.components import measures as m
 from quantcliff.study import Study
 from quantcliff.tracing import Runner, Trace, batches, site

@@ -184,12 +184,12 @@ def test_running_text(tmp_path):
     text = macro.running_text(study)
     assert len(text) == macro.DOCUMENTS
     assert not set(text) & {row for row in study.calibration_text if row.count(".") > 3}
-    other = Study(model=study.parameters.model, method="rtn", bits=2, n_facts=20, run=tmp_path)
+    other = Study(model=models.folder_of("atlas"), method="rtn", bits=2, n_facts=20, run=tmp_path)
     assert macro.running_text(other) == []
     assert np.isnan(macro._text(other, "full", [])["estimate"][0])
     file = tmp_path / "text.txt"
     file.write_text("one line\nanother line\n")
-    assert macro.running_text(Study(model=study.parameters.model, bits=2, calibration=file, run=tmp_path)) == [
+    assert macro.running_text(Study(model=models.folder_of("atlas"), bits=2, calibration=file, run=tmp_path)) == [
         "one line",
         "another line",
     ]

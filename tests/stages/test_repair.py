@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TEXT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_relay import random_probes
+from tiny import TEXT, random_probes
 
 from quantcliff import stats
 from quantcliff.charts import repair as charts

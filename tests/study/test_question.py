@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from quantcliff import atlas, models, tables
-from quantcliff import study as studies
 from quantcliff.errors import InputError
-from quantcliff.quantizers import Scheme
-from quantcliff.study import FULL, Study
+from quantcliff.quantizers import Scheme, quantize
+from quantcliff.study import FULL, Study, answers, held, shelf, variants
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def make(tiny_llama: Path, asked: Path, tmp_path: Path) -> Make:
 
 @pytest.mark.parametrize("bits", [2, "2", [2], (2, 2), "2, 2"])
 def test_bits_in_any_form(make: Make, bits: Any) -> None:
-    assert make(bits=bits).bits == (2,)
+    assert make(bits=bits).parameters.bits == (2,)
 
 
 def test_methods_and_bits_make_the_variants(make: Make) -> None:
@@ -68,7 +67,7 @@ def test_methods_and_bits_make_the_variants(make: Make) -> None:
     assert study.labels == ["full", "rtn-4bit-g16", "rtn-2bit-g16", "gptq-4bit-g16", "gptq-2bit-g16"]
     variant = study.variant("gptq-2bit-g16")
     assert (variant.method, variant.bits, variant.group_size) == ("gptq", 2, 16)
-    assert make(method=["rtn"]).methods == ("rtn",)
+    assert make(method=["rtn"]).parameters.methods == ("rtn",)
 
 
 def test_nothing_is_made_before_it_is_asked_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +77,8 @@ def test_nothing_is_made_before_it_is_asked_for(make: Make, monkeypatch: pytest.
         made.append(scheme)
         return real(base, scheme, *rest)  # type: ignore[arg-type]
 
-    real = quantize.quantize
-    monkeypatch.setattr(quantize, "quantize", spy)
+    real = quantize
+    monkeypatch.setattr(variants.quantizers, "quantize", spy)
     study = make()
     assert study.variants and len(study.probes) == 25 and not made
     assert study.variants["rtn-2bit-g16"].path == study.variants["rtn-2bit-g16"].path
@@ -87,7 +86,7 @@ def test_nothing_is_made_before_it_is_asked_for(make: Make, monkeypatch: pytest.
 
 
 def test_a_model_of_the_readers_own(make: Make, tiny_llama: Path, tmp_path: Path) -> None:
-    path = quantize.quantize(tiny_llama, Scheme("rtn", 3, 32), (), tmp_path / "mine")
+    path = quantize(tiny_llama, Scheme("rtn", 3, 32), (), tmp_path / "mine")
     study = make(quantized=path)
     assert list(study.variants) == [path.name]
     variant = study.variant(path.name)
@@ -105,7 +104,7 @@ def test_models_are_fresh_and_runners_are_kept(make: Make) -> None:
     for label in ("rtn-4bit-g16", "rtn-2bit-g16", FULL):
         study.runner(label)
     assert study.runner(FULL) is kept, "the runner last used stays"
-    assert len(study._runners) <= studies.RUNNERS_HELD
+    assert len(study._runners) <= held.RUNNERS_HELD
     models.check_pair(study.base, study.model("rtn-2bit-g16"))
 
 
@@ -142,7 +141,7 @@ def test_a_model_that_answers_nothing(make: Make, asked: Path, tmp_path: Path) -
 
 def test_what_is_looked_inside_is_a_draw_from_the_known_facts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert make().inside.digest == make().known.digest, "all of them where there are few"
-    monkeypatch.setattr(studies, "INSIDE", 8)
+    monkeypatch.setattr(answers, "INSIDE", 8)
     study, other = make(), make(seed=1)
     drawn, known = study.inside.table["fact"].tolist(), study.known.table["fact"].tolist()
     assert len(set(drawn)) == 8 and set(drawn) < set(known) and drawn == sorted(drawn)
@@ -225,7 +224,7 @@ def test_parameters_and_source_decide_what_is_reused(make: Make, monkeypatch: py
     study.table("stage", counting, k=(1, 3))
     study.table("other", counting, k=(1, 2))
     assert len(counting.asked) == 3
-    monkeypatch.setattr(studies, "source_digest", lambda: "another version")
+    monkeypatch.setattr(shelf, "source_digest", lambda: "another version")
     study.table("stage", counting, k=(1, 2))
     assert len(counting.asked) == 4
 
@@ -242,7 +241,7 @@ def test_another_calibration_text_is_another_gptq(make: Make, tmp_path: Path) ->
 def test_the_readers_own_model_is_known_by_its_content(make: Make, tiny_llama: Path, tmp_path: Path) -> None:
     counting = Counting()
     for bits in (2, 3):
-        made = quantize.quantize(tiny_llama, Scheme("rtn", bits, 16), (), tmp_path / "cache")
+        made = quantize(tiny_llama, Scheme("rtn", bits, 16), (), tmp_path / "cache")
         folder = tmp_path / "mine"
         folder.unlink(missing_ok=True)
         folder.symlink_to(made)
@@ -330,13 +329,13 @@ def test_bad_arguments(make: Make, change: dict[str, Any], message: str) -> None
 
 
 def test_models_that_cannot_be_studied(make: Make, tiny_llama: Path, tiny_gemma: Path, tmp_path: Path) -> None:
-    made = quantize.quantize(tiny_llama, Scheme("rtn", 4, 16), (), tmp_path / "cache")
+    made = quantize(tiny_llama, Scheme("rtn", 4, 16), (), tmp_path / "cache")
     with pytest.raises(InputError, match="quantized already"):
         make(model=made)
     with pytest.raises(InputError, match="states no quantization"):
         make(quantized=tiny_llama)
     with pytest.raises(InputError, match="not a pair"):
-        make(quantized=quantize.quantize(tiny_gemma, Scheme("rtn", 4, 16), (), tmp_path / "cache"))
+        make(quantized=quantize(tiny_gemma, Scheme("rtn", 4, 16), (), tmp_path / "cache"))
     config = json.loads((made / "config.json").read_text())
     config["quantization_config"]["config_groups"] = {}
     (made / "config.json").write_text(json.dumps(config))

@@ -1,26 +1,15 @@
 """A relay of two models is the model whose layers are taken from both, layer by layer."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import random_probes
 
 from quantcliff import models
-from quantcliff.probes import Probes
 from quantcliff.quantizers import Scheme, quantize
 from quantcliff.tracing import Runner, depths, ranks, relay, score
-
-
-def random_probes(n: int = 12, seed: int = 0) -> Probes:
-    draw = np.random.default_rng(seed)
-    ids = [[0, *draw.integers(1, 320, size).tolist()] for size in draw.integers(3, 9, n)]
-    answers = [draw.integers(1, 320, count).tolist() for count in draw.integers(1, 3, n)]
-    columns = ["fact", "relation", "subject", "object", "prompt"]
-    table = pd.DataFrame({name: [f"{name} {row}" for row in range(n)] for name in columns})
-    return Probes(ids, answers, np.full((n, 2), -1), table, pd.DataFrame())
-
 
 PROBES = random_probes()
 

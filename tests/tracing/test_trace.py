@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import quantcliff.trace as trace_module
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+import quantcliff.tracing as trace_module
 from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.probes import Probes
@@ -23,7 +23,7 @@ FAMILIES = ["llama", "gemma", "neox", "qwen"]
 
 @pytest.fixture(scope="module")
 def folders(tiny_llama, tiny_gemma, tiny_neox, tmp_path_factory):
-    from conftest import SIZES, save
+    from tiny import SIZES, save
 
     torch.manual_seed(3)
     config = Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8, bos_token_id=0, initializer_range=0.2)

@@ -16,8 +16,8 @@ from quantcliff.training.evaluate import _loss, evaluate, requirements
 def tables(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame, Path]:
     run = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quantcliff.atlas.evaluate.DOCUMENTS", 10)
-        patch.setattr("quantcliff.quantize.CALIBRATION_DOCUMENTS", 10)
+        patch.setattr("quantcliff.training.evaluate.DOCUMENTS", 10)
+        patch.setattr("quantcliff.quantizers.calibration.CALIBRATION_DOCUMENTS", 10)
         return *evaluate(tiny_llama, ("gptq", "rtn"), (8, 2), (16, -1), n_facts=60, run=run), run
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import TEXT
 from transformers import AutoTokenizer, LlamaConfig
 
 from quantcliff import models

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, TEXT, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import SIZES, TEXT, save
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantcliff import models
@@ -248,11 +248,11 @@ def test_a_dense_file_of_quantized_weights_is_read_off(base: Path, cache: Path, 
     good = quantize(base, Scheme("rtn", 3, GROUP), TEXT, cache)
     for name, folder in (("good", good), ("bad", planted.scaled(good, tmp_path / "scaled", 1))):
         save(models.load(folder).hf, tmp_path / name)
-    stated = levels.quantization_of(tmp_path / "good")
+    stated = levels.grid_of(tmp_path / "good")
     assert stated
     assert (stated["bits"], stated["group_size"], stated["mixed"]) == (3, GROUP, False)
-    assert levels.quantization_of(base) is None
-    assert levels.quantization_of(good) == models.quantization_of(good)
+    assert levels.grid_of(base) is None
+    assert levels.grid_of(good) == models.quantization_of(good)
     study = Study(base, quantized=tmp_path / "bad", n_facts=10, run=tmp_path / "run")
     found = list(weights.faulty(weights.measure(study)))
     assert len(found) == 7
