@@ -1,7 +1,7 @@
 """One model, run with hooks: the only place that touches TransformerLens.
 
 A site is a named point in the network. `Runner.run` reads tensors at sites and may replace them on the way; hooks live
-for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT-NeoX (tests/test_trace.py):
+for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT-NeoX (tests/tracing/test_trace.py):
 
 - `resid_pre`, `resid_post`: the whole residual stream, skip connection included.
 - `attn_out`, `mlp_out`: what the sublayer adds to the stream (after Gemma's post-norm).

@@ -1,107 +1,26 @@
-"""Can the damage be repaired? Four remedies, each beside a control, at every bit width.
+"""Stage 6, the trials: one variant, its repairs, each beside its control, on known facts."""
 
-Source protection, amplification (module `amplify`), low-rank compensation (`eora`) and domino (`relay`), as in the
-"repair" part of arXiv 2604.19884. A remedy costs bits: every row of the table says how many a weight takes on average,
-scales, zero points and low-rank factors counted. `measure` runs all of them and writes RUN/repair.parquet.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
-from scipy.stats import kurtosis
 from torch import Tensor
 
 from quantcliff import models, stats
-from quantcliff.errors import InputError
-from quantcliff.models import Model, linears, splice
+from quantcliff.models import Model, splice
 from quantcliff.probes import other_facts
-from quantcliff.quantizers import Scheme, average_bits, longest_input, quantize, token_batches, unsmoothed
+from quantcliff.quantizers import Scheme, average_bits, quantize, unsmoothed
 from quantcliff.stages.repair import eora
-from quantcliff.stages.repair.amplify import ALPHAS, amplified_ranks, best, candidates, check_rule, confidence
-from quantcliff.stages.repair.trials import Trial, halves, summarise
+from quantcliff.stages.repair.amplify import amplified_ranks, best, candidates, confidence
+from quantcliff.stages.repair.budget import heavy_and_random
+from quantcliff.stages.repair.trials import Trial, halves
 from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner, Streams, depths, ranks, relay
 
 PROTECTED_BITS = 8
-RANDOM_DRAWS = 2
-
-
-def by_kurtosis(weights: Mapping[str, Tensor]) -> list[str]:
-    """Names of weight matrices, heaviest tails first: excess kurtosis over all elements of a matrix."""
-    return sorted(weights, key=lambda name: -float(kurtosis(weights[name].double().cpu().numpy(), axis=None)))
-
-
-def within_budget(order: Sequence[str], sizes: Mapping[str, int], share: float) -> list[str]:
-    """The first names of `order` whose sizes add up to at most `share` of all; one that does not fit is skipped."""
-    left, chosen = share * sum(sizes.values()), []
-    for name in order:
-        if sizes[name] <= left:
-            left -= sizes[name]
-            chosen.append(name)
-    return chosen
-
-
-def measure(
-    study: Study,
-    *,
-    layers: Sequence[int] = (1, 2),
-    share: float | None = None,
-    eora_ranks: Sequence[int] = (2, 8),
-    alphas: Sequence[float] = ALPHAS,
-    rules: Sequence[str | int] = ("peak", "tuned"),
-    n_prompts: int = 400,
-) -> pd.DataFrame:
-    """All repairs of all variants: rows of `summarise`, with variant, method, bits, group_size.
-
-    At most `n_prompts` known facts are asked, half of them failures while there are that many; in shares over known or
-    lost facts each counts for as many as it was drawn from.
-
-    - none: the variant as it is.
-    - protection: the first n of `layers` in 8 bits (control: the last n); the same quantized again by the variant's
-      own method, so that GPTQ and AWQ calibrate the upper layers on protected input; modules of highest weight kurtosis
-      within `share` of all weights, by default the share of one of the first of `layers` (control: random modules).
-    - amplification: alone and after protection, with every one of `rules` (module `amplify`); alpha, one of `alphas`,
-      is chosen on the validation half (control: lens logits from another fact's prompt, tuned on their own); reported
-      on the test half. "amplification curve" rows show every alpha on the validation half, for the first rule.
-    - compensation: EoRA of each of `eora_ranks` (control: plain SVD).
-    - domino: first k layers quantized, the others in full precision; and its mirror, the last k.
-
-    Raises:
-        InputError: a number of layers, a rank or a rule that does not fit the model.
-    """
-    config = study.base.hf.config
-    n_layers, smallest = config.num_hidden_layers, min(min(shape) for shape in linears(config).values())
-    if bad := [n for n in layers if not 1 <= n <= n_layers]:
-        raise InputError(f"{bad[0]} layers cannot be protected; the model has {n_layers}")
-    if bad := [rank for rank in eora_ranks if not 1 <= rank <= smallest]:
-        raise InputError(f"rank {bad[0]} does not fit the weights of this model; choose 1 to {smallest}")
-    for rule in rules:
-        check_rule(rule, n_layers)
-    share = layers[0] / n_layers if share is None else share
-
-    @cache
-    def moments() -> dict[str, Tensor]:
-        texts = token_batches(study.base.tokenizer, study.calibration_text, longest_input(config))
-        return eora.second_moments(study.base.hf, texts)
-
-    def compute(label: str) -> pd.DataFrame:
-        bench = Bench(study, label, n_prompts)
-        trials = [bench.none(), *bench.first_layers(layers), *bench.heavy_modules(share)]
-        n, bits = max(layers), {trial.setting: trial.average_bits for trial in trials}
-        kept = f"first {_layers(n)}"
-        trials += bench.amplification("alone", bench.streams, bits[""], alphas, rules)
-        trials += bench.amplification("after protection", bench.protected[n], bits[kept], alphas, rules)
-        trials += [*bench.compensation(eora_ranks, moments), *bench.domino()]
-        return summarise(trials, bench.groups, bench.validation, study.seed)
-
-    key: dict[str, Any] = {"layers": layers, "share": share, "ranks": eora_ranks, "alphas": alphas, "rules": rules}
-    return study.table("repair", compute, n_prompts=n_prompts, **key)
 
 
 class Bench:
@@ -169,7 +88,7 @@ class Bench:
         for n, streams in self.protected.items():
             here, there = range(n), range(self.n_layers - n, self.n_layers)
             first_bits, last_bits = (self._bits(bits_by_layer=_eight(layers)) for layers in (here, there))
-            first, mirror = f"first {_layers(n)}", f"last {_layers(n)}"
+            first, mirror = f"first {layers_in_words(n)}", f"last {layers_in_words(n)}"
             yield Trial("protection", first, n, first_bits, self._right(streams), against=mirror)
             yield Trial("protection", mirror, n, last_bits, self._right(last[self.n_layers - n]), control=True)
         if self.variant.scheme and self.variant.method != "rtn":
@@ -180,12 +99,7 @@ class Bench:
             yield Trial("protection", f"{first}, again", n, first_bits, right, against=mirror)
 
     def heavy_modules(self, share: float) -> Iterator[Trial]:
-        names = linears(self.config)
-        weights = {name: self.study.base.hf.get_submodule(name).weight for name in names}
-        sizes = {name: rows * columns for name, (rows, columns) in names.items()}
-        draw = np.random.default_rng(self.study.seed)
-        shuffled = [[str(name) for name in draw.permutation(list(names))] for _ in range(RANDOM_DRAWS)]
-        heavy, *others = (within_budget(order, sizes, share) for order in (by_kurtosis(weights), *shuffled))
+        heavy, others = heavy_and_random(self.study.base.hf, share, self.study.seed)
         settings = f"heaviest tails, {share:.0%}", f"random modules, {share:.0%}"
         yield Trial(
             "protection", settings[0], share, self._module_bits(heavy), self._modules(heavy), against=settings[1]
@@ -267,5 +181,6 @@ def _eight(layers: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return tuple((layer, PROTECTED_BITS) for layer in layers)
 
 
-def _layers(n: int) -> str:
+def layers_in_words(n: int) -> str:
+    """`2` -> `"2 layers"`"""
     return f"{n} layer" if n == 1 else f"{n} layers"
