@@ -26,10 +26,13 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from quantcliff import atlas, dequantize
+from quantcliff import atlas, dequantize, smollm2
 from quantcliff.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NAMED = ("atlas", smollm2.NAME)
+"""Models that have a name instead of a folder."""
+
 PROBE_TEXT = "Rome, the river Thames & 1984: Ça va? Über 東京 \u0645\u0631\u062d\u0628\u0627 \t x_1 = 2.5e-3;"
 
 
@@ -47,14 +50,19 @@ class Model:
 
 
 def folder_of(source: str | Path) -> Path:
-    """The checkpoint folder that `source` names; "atlas" is the embedded model.
+    """The checkpoint folder that `source` names; "atlas" is the embedded model, "smollm2" the fetched one.
 
     Raises:
-        InputError: it is not a folder, or has no `config.json` or no safetensors weights.
+        InputError: it is not a folder, or has no `config.json` or no safetensors weights; SmolLM2 is not fetched yet.
     """
-    folder = atlas.MODEL if str(source) == "atlas" else Path(source).expanduser()
+    named = {"atlas": atlas.MODEL, smollm2.NAME: smollm2.folder()}
+    folder = named.get(str(source), Path(source).expanduser())
+    if str(source) == smollm2.NAME and not folder.is_dir():
+        raise InputError(f"SmolLM2 is not on this machine; {smollm2.HOW}")
     if not folder.is_dir():
-        raise InputError(f"{source} is not a folder; give the folder of a model on this machine, or 'atlas'")
+        raise InputError(
+            f"{source} is not a folder; give the folder of a model on this machine, or 'atlas' or 'smollm2'"
+        )
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not a model: it has no config.json")
     if not any(folder.glob("*.safetensors")):
@@ -179,7 +187,7 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", nam
     _check_finite(folder, hf)
     hf = hf.eval().requires_grad_(False).to(device)
     digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
-    return Model(hf, tokenizer, name or ("atlas" if str(source) == "atlas" else folder.name), digest)
+    return Model(hf, tokenizer, name or (str(source) if str(source) in NAMED else folder.name), digest)
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

