@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from quantcliff.atlas import Writer, load_facts
 from quantcliff.errors import InputError
-from quantcliff.quantizers.self_text import self_text, sizes_of
+from quantcliff.quantizers.own_text import self_text, sizes_of
 
 CALIBRATION_DOCUMENTS = 256
 CALIBRATION_SEED = 20_260_419
@@ -25,7 +25,7 @@ def calibration_text(source: str = "atlas", n: int | None = None, *, model: str 
 
     Args:
         source: "atlas" for documents made of the embedded facts and their training sentences (so none of them is a
-            test prompt), "self" for text that the model writes itself (`self_text`; "self:64x256" says how many
+            test prompt), "self" for text that the model writes itself (`own_text`; "self:64x256" says how many
             documents of how many tokens), or a text file: paragraphs, or lines where it has no blank line, spread
             evenly over the file.
         model: whose text "self" is: a folder or a name.
@@ -49,6 +49,12 @@ def calibration_text(source: str = "atlas", n: int | None = None, *, model: str 
     if not documents:
         raise InputError(f"the calibration text {source!r} is empty; give a file with text in it")
     return documents if len(documents) <= n else [documents[i * len(documents) // n] for i in range(n)]
+
+
+def check_calibration(source: str) -> None:
+    """Raises InputError, as `calibration_text` would, without having a model write anything."""
+    if source != "atlas" and sizes_of(source) is None:
+        calibration_text(source)
 
 
 def token_batches(

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from quantcliff import smollm2
 from quantcliff.errors import InputError
-from quantcliff.models import digest_of, load
+from quantcliff.models import default_device, digest_of, load
 
 DOCUMENTS = 64
 TOKENS = 256
@@ -66,8 +66,8 @@ def self_text(source: str | Path, n: int = DOCUMENTS, tokens: int = TOKENS, seed
 
 
 def sample(source: str | Path, n: int, tokens: int, seed: int) -> list[str]:
-    """The documents of `self_text`, drawn anew in float32 on the CPU."""
-    model = load(source)
+    """The documents of `self_text`, drawn anew in float32, on a GPU where there is one."""
+    model = load(source, device=default_device())
     model.hf.set_attn_implementation("sdpa")
     tokenizer = model.tokenizer
     lead = lead_of(tokenizer)
@@ -76,10 +76,11 @@ def sample(source: str | Path, n: int, tokens: int, seed: int) -> list[str]:
     documents: list[str] = []
     for start in tqdm(range(0, n, BATCH), desc="the model writes calibration text", disable=None):
         size = min(BATCH, n - start)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(seed + start)
             first = ordinary[torch.randint(len(ordinary), (size, 1))]
             ids = torch.tensor([lead] * size) if lead else first
+            ids = ids.to(model.hf.device)
             drawn = model.hf.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
                 max_new_tokens=tokens - (0 if lead else 1), suppress_tokens=special, pad_token_id=0,
