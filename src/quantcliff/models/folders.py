@@ -10,7 +10,6 @@ from transformers import AutoConfig, PretrainedConfig
 from quantcliff import atlas, smollm2
 from quantcliff.errors import InputError
 
-
 NAMED = (atlas.NAME, smollm2.NAME)
 """Models that have a name of their own instead of a folder's."""
 

@@ -8,8 +8,8 @@ from quantcliff.quantizers.calibration import (
     token_batches,
 )
 from quantcliff.quantizers.checkpoints import check, export, quantize
-from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, Scheme, average_bits
 from quantcliff.quantizers.own_text import self_text, sizes_of
+from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, Scheme, average_bits
 from quantcliff.quantizers.smoothing import CHAINS, norm_gain, row_gain, unsmoothed
 
 __all__ = [
