@@ -33,6 +33,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from quantcliff.rounding import nearest
+
 HARM = 0.5
 """Added error above which odd groups do harm, in units of what rounding them costs."""
 
@@ -45,15 +47,16 @@ PROMPTS = 64
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A linear layer to be run: the base's weights, the stored ones, and the base's rounded plainly, all (out, in).
+    """A linear layer to be run: the base's weights, the stored ones, and on what grid these lie.
 
     `odd`: numbers of groups of `size` weights, counted along rows, that look odd.
     """
 
     exact: Float[Tensor, "out in"]
     stored: Float[Tensor, "out in"]
-    rounded: Float[Tensor, "out in"]
+    bits: int
     size: int
+    symmetric: bool
     odd: Int[np.ndarray, " odd"]
 
 
@@ -111,7 +114,8 @@ def _errors(trial: Trial, inputs: Float[Tensor, "token in"]) -> _Errors:
         """Of each row, summed over tokens, both ways: (2, row)."""
         return weight @ (inputs @ difference.T.to(inputs.dtype)).square()
 
-    off, rounding = trial.stored - trial.exact, trial.rounded - trial.exact
+    rounded = nearest(trial.exact.reshape(-1, trial.size), trial.bits, trial.symmetric)[0].reshape(trial.exact.shape)
+    off, rounding = trial.stored - trial.exact, rounded - trial.exact
     module = torch.stack([squared(off).sum(1), squared(rounding).sum(1)])
     rows = torch.tensor(_rows(trial))
     flags = torch.zeros(trial.exact.numel() // trial.size, dtype=torch.bool)
@@ -153,7 +157,7 @@ def _each(
     modules = dict(hf.named_modules())
     handles = [modules[name].register_forward_pre_hook(hook(name)) for name in names]
     try:
-        hf.get_decoder()(ids.to(hf.device), use_cache=False)
+        hf.base_model(ids.to(hf.device), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

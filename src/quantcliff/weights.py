@@ -19,7 +19,7 @@ channels; the base is brought into the same units first (`smoothing`). Not seen:
 inside a layer looks like a bug.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,10 @@ from scipy.stats import norm
 from torch import Tensor
 
 from quantcliff.errors import InputError
+from quantcliff.harm import PROMPTS, Trial, try_out
 from quantcliff.levels import infer, quantization_of
 from quantcliff.models import Model
+from quantcliff.rounding import nearest
 from quantcliff.scheme import layer_of, linears
 from quantcliff.smoothing import CHAINS, unsmoothed
 from quantcliff.study import Study
@@ -77,26 +79,36 @@ KINDS = {
 
 
 def measure(study: Study) -> pd.DataFrame:
-    """`inspect` of every variant -> RUN/weights.parquet, with the columns variant, method, bits and group_size."""
+    """`inspect` of every variant -> RUN/weights.parquet, with the columns variant, method, bits and group_size.
+
+    Modules are tried out on `harm.PROMPTS` of the study's prompts.
+    """
+    prompts = study.probes.draw(PROMPTS, study.seed).input_ids
 
     def compute(label: str) -> pd.DataFrame:
         stated = quantization_of(study.variant(label).path)
         assert stated
-        return inspect(study.base, study.model(label), stated)
+        return inspect(study.base, study.model(label), stated, prompts)
 
     return study.table("weights", compute)
 
 
-def inspect(base: Model, quantized: Model, stated: dict[str, Any]) -> pd.DataFrame:
+def inspect(
+    base: Model, quantized: Model, stated: dict[str, Any], prompts: Sequence[Sequence[int]] = ()
+) -> pd.DataFrame:
     """Every linear layer of a quantized model beside the base's, one row each.
 
     Args:
         stated: bits, group_size, symmetric and mixed, as `levels.quantization_of` reads them. Where layers differ in
             bits (mixed), those of each module are read off its weights.
+        prompts: token ids on which modules are run, to tell harm from what only looks odd (`harm`). Without any, every
+            odd group counts as faulty.
 
     Returns:
         layer, module, stored_bits, groups (their number), excess, match, match_rounded, stretch, shift (medians over
-        groups); fault (a key of `KINDS`, or ""), faulty (number of such groups), detail (in words).
+        groups); error_ratio, error_ratio_own (`harm.Outcome`; NaN without prompts); odd (number of groups that look
+        odd); fault (a key of `KINDS`, or ""), faulty (number of such groups), detail (in words); harmless (odd groups
+        that do no harm, in words).
 
     Raises:
         InputError: the embeddings have nothing in common, so this is not the base of that model.
@@ -104,20 +116,33 @@ def inspect(base: Model, quantized: Model, stated: dict[str, Any]) -> pd.DataFra
     check_base(base, quantized)
     exact = unsmoothed(quantized, base)
     here, there = dict(exact.hf.named_parameters()), dict(quantized.hf.named_parameters())
-    rows = []
+    rows, trials, seen = {}, {}, {}
     for name in linears(base.hf.config):
         w, q = (parameters[f"{name}.weight"].detach().double().cpu() for parameters in (here, there))
         bits, size = stated["bits"], stated["group_size"]
         if stated["mixed"]:
             bits, size = infer(q) or (8, size)
         size = w.shape[1] if size == -1 or w.shape[1] % size else size
-        groups = compare(w.reshape(-1, size), q.reshape(-1, size), bits, bool(stated["symmetric"]))
+        symmetric = bool(stated["symmetric"])
+        groups = compare(w.reshape(-1, size), q.reshape(-1, size), bits, symmetric)
+        kind, belongs = faults(groups, w.reshape(-1, size), q.reshape(-1, size))
+        odd = np.flatnonzero(kind != "")
         place = {"layer": layer_of(name), "module": name.split(f".{layer_of(name)}.", 1)[1], "stored_bits": bits}
-        row = place | _summary(groups, w.reshape(-1, size), q.reshape(-1, size), w.shape[1] // size)
+        rows[name] = place | _summary(groups)
+        seen[name] = groups.iloc[odd].assign(kind=kind.iloc[odd], belongs=pd.Series(belongs, dtype="Int64"))
+        pair = (parameters[f"{name}.weight"].detach() for parameters in (here, there))
+        trials[name] = Trial(*pair, bits, size, symmetric, odd)
+    outcomes = try_out(exact.hf, quantized.hf, trials, prompts) if prompts else {}
+    for name, row in rows.items():
+        trial, groups, outcome = trials[name], seen[name], outcomes.get(name)
+        harmful = outcome.harmful if outcome else np.ones(len(groups), dtype=bool)
+        row |= {"error_ratio": outcome.ratio if outcome else np.nan}
+        row |= {"error_ratio_own": outcome.ratio_own if outcome else np.nan, "odd": len(groups)}
+        row |= _found(groups[harmful], row["groups"], trial.exact.shape[1] // trial.size)
+        row["harmless"] = _found(groups[~harmful], row["groups"], trial.exact.shape[1] // trial.size)["detail"]
         if row["fault"] == "scale" and exact is not base:
-            row["detail"] += _twin(place["module"])
-        rows.append(row)
-    return pd.DataFrame(rows)
+            row["detail"] += _twin(row["module"])
+    return pd.DataFrame(list(rows.values()))
 
 
 def check_base(base: Model, quantized: Model) -> None:
@@ -152,19 +177,6 @@ def compare(
     found["error"] = (stored - exact).pow(2).sum(1)
     found["error_rounded"] = (rounded - exact).pow(2).sum(1)
     return pd.DataFrame({name: values.numpy() for name, values in found.items()})
-
-
-def nearest(
-    exact: Float[Tensor, "group size"], bits: int, symmetric: bool
-) -> tuple[Float[Tensor, "group size"], Float[Tensor, " group"]]:
-    """Each group rounded to nearest on a grid of 2^bits levels over its range (0 included), and the grid's step."""
-    low, high = exact.amin(1, True).clamp(max=0), exact.amax(1, True).clamp(min=0)
-    top = 2**bits - 1
-    if symmetric:
-        low, high = -torch.maximum(-low, high), torch.maximum(-low, high)
-    step = ((high - low) / top).clamp(min=1e-30)
-    zero = torch.full_like(step, 2 ** (bits - 1)) if symmetric else (-low / step).round()
-    return ((exact / step + zero).round().clamp(0, top) - zero) * step, step[:, 0]
 
 
 def faults(
@@ -230,23 +242,26 @@ def _displaced(groups: pd.DataFrame, exact: Tensor, stored: Tensor) -> dict[int,
     return {group: other for group, other, certain in rows if certain}
 
 
-def _summary(groups: pd.DataFrame, exact: Tensor, stored: Tensor, per_row: int) -> dict[str, Any]:
-    kind, belongs = faults(groups, exact, stored)
+def _summary(groups: pd.DataFrame) -> dict[str, Any]:
     medians = {name: float(groups[name].median()) for name in ("match", "match_rounded", "stretch", "shift")}
     excess = float(np.sqrt(groups["error"].sum() / max(groups["error_rounded"].sum(), 1e-30)))
-    found = [name for name in KINDS if (kind == name).any()]
-    row = {"groups": len(groups), "excess": excess, **medians, "fault": "", "faulty": 0, "detail": ""}
+    return {"groups": len(groups), "excess": excess, **medians}
+
+
+def _found(odd: pd.DataFrame, n_groups: int, per_row: int) -> dict[str, Any]:
+    """fault, faulty and detail of a module with these odd groups; only the first kind is told."""
+    found = [name for name in KINDS if (odd["kind"] == name).any()]
     if not found:
-        return row
+        return {"fault": "", "faulty": 0, "detail": ""}
     name = found[0]
-    bad = groups[kind == name]
-    where = "; ".join(_words(name, group, bad.loc[group], belongs, per_row) for group in list(bad.index)[:2])
+    bad = odd[odd["kind"] == name]
+    where = "; ".join(_words(name, group, bad.loc[group], per_row) for group in list(bad.index)[:2])
     more = ", ..." if len(bad) > 2 else ""
-    detail = f"{len(bad)} of {len(groups)} groups {KINDS[name]} ({where}{more})"
-    return row | {"fault": name, "faulty": len(bad), "detail": detail}
+    detail = f"{len(bad)} of {n_groups} groups {KINDS[name]} ({where}{more})"
+    return {"fault": name, "faulty": len(bad), "detail": detail}
 
 
-def _words(kind: str, group: int, row: pd.Series, belongs: dict[int, int], per_row: int) -> str:
+def _words(kind: str, group: int, row: pd.Series, per_row: int) -> str:
     def place(index: int) -> str:
         return f"row {index // per_row}" + (f" group {index % per_row}" if per_row > 1 else "")
 
@@ -255,7 +270,7 @@ def _words(kind: str, group: int, row: pd.Series, belongs: dict[int, int], per_r
         "scale": f"{row['stretch']:.3g} times the size",
         "zero point": f"{row['shift']:+.1f} steps off",
     }
-    return f"{place(group)}: " + (f"those of {place(belongs[group])}" if kind == "order" else numbers[kind])
+    return f"{place(group)}: " + (f"those of {place(int(row['belongs']))}" if kind == "order" else numbers[kind])
 
 
 def _twin(module: str) -> str:
@@ -268,3 +283,12 @@ def faulty(table: pd.DataFrame) -> Iterator[str]:
     """One sentence per faulty module of a table of `inspect`, in layer order."""
     for row in table[table["fault"] != ""].itertuples():
         yield f"layer {row.layer}, {row.module}: {row.detail}"
+
+
+def harmless(table: pd.DataFrame) -> Iterator[str]:
+    """One sentence per module with odd groups that do no harm."""
+    for row in table[table["harmless"] != ""].itertuples():
+        yield (
+            f"layer {row.layer}, {row.module}: {row.harmless}, odd and harmless: the error of the layer's output is "
+            f"{row.error_ratio_own:.2f} times that of plain rounding"
+        )
