@@ -30,7 +30,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from quantcliff.errors import InputError
-from quantcliff.harm import PROMPTS, Trial, try_out
+from quantcliff.harm import PLAIN, PROMPTS, Trial, try_out
 from quantcliff.levels import infer, quantization_of
 from quantcliff.models import Model
 from quantcliff.rounding import nearest
@@ -131,7 +131,8 @@ def inspect(
         rows[name] = place | _summary(groups)
         seen[name] = groups.iloc[odd].assign(kind=kind.iloc[odd], belongs=pd.Series(belongs, dtype="Int64"))
         pair = (parameters[f"{name}.weight"].detach() for parameters in (here, there))
-        trials[name] = Trial(*pair, bits, size, symmetric, odd)
+        plain = abs(_excess(groups[kind == ""]) - 1) < PLAIN
+        trials[name] = Trial(*pair, bits, size, symmetric, odd, (kind.iloc[odd] == "order").to_numpy(), plain)
     outcomes = try_out(exact.hf, quantized.hf, trials, prompts) if prompts else {}
     for name, row in rows.items():
         trial, groups, outcome = trials[name], seen[name], outcomes.get(name)
@@ -244,8 +245,11 @@ def _displaced(groups: pd.DataFrame, exact: Tensor, stored: Tensor) -> dict[int,
 
 def _summary(groups: pd.DataFrame) -> dict[str, Any]:
     medians = {name: float(groups[name].median()) for name in ("match", "match_rounded", "stretch", "shift")}
-    excess = float(np.sqrt(groups["error"].sum() / max(groups["error_rounded"].sum(), 1e-30)))
-    return {"groups": len(groups), "excess": excess, **medians}
+    return {"groups": len(groups), "excess": _excess(groups), **medians}
+
+
+def _excess(groups: pd.DataFrame) -> float:
+    return float(np.sqrt(groups["error"].sum() / max(groups["error_rounded"].sum(), 1e-30)))
 
 
 def _found(odd: pd.DataFrame, n_groups: int, per_row: int) -> dict[str, Any]:
