@@ -14,7 +14,7 @@ import click
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
-    from quantcliff.chapters import Chapter
+    from quantcliff.book import Chapter
 
 FILE = click.Path(path_type=Path)
 
@@ -56,7 +56,7 @@ def build(given: tuple[tuple[str, str], ...], params: Path | None, out: Path | N
     -p facts FILE) the same book is written about your model, into a site of its own.
     """
     from quantcliff import book
-    from quantcliff.chapters import Book
+    from quantcliff.book import Book
 
     whole = Book.read()
     parameters = _parameters(given, params, whole.chapters)
@@ -78,7 +78,7 @@ def build(given: tuple[tuple[str, str], ...], params: Path | None, out: Path | N
 def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, out: Path | None) -> None:
     """Execute one CHAPTER, with other parameters if you like, and keep it as a notebook."""
     from quantcliff import book
-    from quantcliff.chapters import Book
+    from quantcliff.book import Book
 
     page = Book.read()
     chosen = page.chapter(chapter)
@@ -99,8 +99,8 @@ def facts(source: str, model: str) -> None:
     """
     from transformers import AutoTokenizer
 
-    from quantcliff import facts as fact_sources
     from quantcliff.models import folder_of
+    from quantcliff.probes import facts as fact_sources
 
     folder = folder_of(model)
     found = fact_sources.load(source)
@@ -130,7 +130,7 @@ def quantize(
     OUT is an ordinary compressed-tensors checkpoint, which plain transformers loads. Embeddings, head and norms keep
     their precision.
     """
-    from quantcliff import quantize as library
+    from quantcliff import quantizers as library
 
     scheme = library.Scheme(method=method, bits=bits, group_size=group_size, symmetric=symmetric, damping=damping)
     library.export(base, scheme, library.calibration_text(calibration), out)
@@ -148,7 +148,14 @@ def quantize(
 @click.option("--out", type=FILE, metavar="FOLDER", help="Where results go. [default: runs/NAME OF QUANTIZED]")
 @click.option("--quick", is_flag=True, help="Stop after the weights if something is wrong with them.")
 def diagnose(
-    base: str, quantized: str, facts: str, text: str | None, n_facts: int, device: str, dtype: str, out: Path | None,
+    base: str,
+    quantized: str,
+    facts: str,
+    text: str | None,
+    n_facts: int,
+    device: str,
+    dtype: str,
+    out: Path | None,
     quick: bool,
 ) -> None:
     """Say how the model in QUANTIZED fails beside the full-precision model in BASE, with the evidence.
@@ -157,8 +164,8 @@ def diagnose(
     network. Exit codes: 0 intact, 2 bad input, 10 signal degradation, 11 computation collapse, 12 mixed; 13 format bug,
     whatever else there is.
     """
-    from quantcliff import report
-    from quantcliff.diagnose import diagnose as ask
+    from quantcliff.diagnosis import diagnose as ask
+    from quantcliff.diagnosis import report
 
     folder = out or Path("runs") / Path(quantized).resolve().name
     found = ask(
@@ -178,7 +185,7 @@ def atlas() -> None:
 @click.argument("out", type=FILE)
 def collect(pararel: Path, out: Path) -> None:
     """Choose the facts to learn from a PARAREL checkout and write them to the CSV file OUT."""
-    from quantcliff.atlas.collect import collect as choose
+    from quantcliff.training.collect import collect as choose
 
     if not (pararel / "data" / "trex_lms_vocab").is_dir():
         raise InputError(f"{pararel} holds no data/trex_lms_vocab; give the root folder of a ParaRel checkout")
@@ -190,9 +197,9 @@ def collect(pararel: Path, out: Path) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def train(folder: Path, device: str) -> None:
     """Train the model again into FOLDER/model; a killed training goes on from FOLDER/checkpoint."""
-    from quantcliff.atlas.train import Recipe
-    from quantcliff.atlas.train import train as learn
     from quantcliff.models import check_device
+    from quantcliff.training.train import Recipe
+    from quantcliff.training.train import train as learn
 
     learn(folder, Recipe(), device=check_device(device))
     click.echo(f"The model is ready: {(folder / 'model').resolve()}")
@@ -208,10 +215,10 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
 
     --group-size can be given several times; -1 is one group per row.
     """
-    from quantcliff.atlas.card import write_card
-    from quantcliff.atlas.evaluate import evaluate as measure
-    from quantcliff.atlas.evaluate import requirements
     from quantcliff.models import config_of
+    from quantcliff.training.card import write_card
+    from quantcliff.training.evaluate import evaluate as measure
+    from quantcliff.training.evaluate import requirements
 
     full, variants = measure(model, group_sizes=sizes, n_facts=n_facts)
     if card:
@@ -224,7 +231,7 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
 def _parameters(
     given: tuple[tuple[str, str], ...], params: Path | None, chapters: "Iterable[Chapter]"
 ) -> dict[str, Any]:
-    from quantcliff.chapters import check_parameters, read_parameter_file
+    from quantcliff.book import check_parameters, read_parameter_file
 
     values = {**(read_parameter_file(params) if params else {}), **dict(given)}
     return check_parameters(values, chapters)

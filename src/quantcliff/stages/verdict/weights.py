@@ -1,0 +1,24 @@
+"""Are the weights of a study's variants stored right? `filecheck.inspect` of each of them."""
+
+import pandas as pd
+
+from quantcliff.filecheck import PROMPTS, faulty, harmless, inspect
+from quantcliff.models import grid_of
+from quantcliff.study import Study
+
+__all__ = ["faulty", "harmless", "inspect", "measure"]
+
+
+def measure(study: Study) -> pd.DataFrame:
+    """`inspect` of every variant -> RUN/weights.parquet, with the columns variant, method, bits and group_size.
+
+    Modules are tried out on `PROMPTS` of the study's prompts.
+    """
+    prompts = study.probes.draw(PROMPTS, study.seed).input_ids
+
+    def compute(label: str) -> pd.DataFrame:
+        stated = grid_of(study.variant(label).path)
+        assert stated
+        return inspect(study.base, study.model(label), stated, prompts)
+
+    return study.table("weights", compute)
