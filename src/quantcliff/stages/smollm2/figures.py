@@ -21,8 +21,10 @@ OWN = (
 
 
 def paper() -> pd.DataFrame:
-    """What the paper (arXiv 2604.19884) reports, mostly for Llama-3.1-8B with GPTQ in groups of 128: figure, bits, value
-    (missing where it only describes), words.
+    """What the paper (arXiv 2604.19884) reports, mostly for Llama-3.1-8B with GPTQ in groups of 128.
+
+    Returns:
+        figure, bits, value (missing where it only describes), words.
     """
     return pd.read_csv(Path(__file__).with_name("paper.csv"))
 
@@ -127,7 +129,8 @@ def agreement(models: Mapping[str, pd.DataFrame], method: str = "gptq") -> pd.Da
     Returns:
         signal, and for each model "yes", "no: ..." with what it reads, or "-" where it does not apply.
     """
-    signals = [name for name in paper()["figure"].unique() if any(_reading(t, name, method, 2) for t in models.values())]
+    read = {name for table in models.values() for name in table.loc[table["reading"].notna(), "figure"]}
+    signals = [name for name in paper()["figure"].unique() if name in read]
     rows = []
     for name in signals:
         row = {"signal": name}
