@@ -167,7 +167,7 @@ def parts(pair: Pair) -> list[Row]:
 
 def streams(pair: Pair) -> list[Row]:
     """Residual streams at the last token, layer by layer, means removed, means over layers."""
-    table = representations.compare(pair.study, pair.label, n_blocks=10)
+    table = representations.compare(pair.study, pair.label, n_blocks=10, diagonal=True)
     same = table[(table["layer_fp"] == table["layer_q"]) & table["centred"]]
     found = []
     names = {"CKA diagonal": "cka_debiased", "subspace": "subspace", "error alignment": "error_share"}

@@ -26,13 +26,14 @@ import pandas as pd
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
-from quantcliff.cka import cka_chance, cosine, hsic
+from quantcliff.cka import cka_pairs
 from quantcliff.errors import InputError
 from quantcliff.facts import Probes
-from quantcliff.moments import Cross, blocks, jackknife, replicates
+from quantcliff.moments import Cross, blocks, jackknife
 from quantcliff.study import Study
-from quantcliff.subspaces import RESOLUTION, above, directions, overlap, participation, random_share, share
+from quantcliff.subspaces import random_share
 from quantcliff.trace import Positions, Trace
+from quantcliff.views import SUBSPACES, Features, described, views
 
 SHARE_OF_WIDTH = 1 / 16
 """Default k over width. A fixed share, so that the chance level k/d is one number for every layer and every model;
@@ -54,34 +55,8 @@ def default_k(width: int) -> int:
 
 
 def aligned(xx: Cross, yy: Cross, xy: Cross, ks: Sequence[int], centred: bool) -> dict[tuple[str, int | None], float]:
-    """The measures of one layer of both models, by name and k (None where a measure has no k).
-
-    x is full precision, y quantized. Where the error is zero or too small for float64, or there are fewer than k
-    directions, the measures that need them are NaN.
-    """
-    signal, other, both = xx.second(centred), yy.second(centred), xy.second(centred)
-    error = signal + other - both - both.T
-    floor = RESOLUTION * (xx.square_x + yy.square_x)
-    energy, size = above(np.trace(signal), floor), above(np.trace(error), floor)
-    gain = float(np.trace(both) / energy)
-    residual = other - gain * (both + both.T) + gain**2 * signal
-    values: dict[tuple[str, int | None], float] = {
-        ("error_size", None): float(np.trace(error) / energy),
-        ("gain", None): gain,
-        ("fade_share", None): float((1 - gain) ** 2 * energy / size),
-    }
-    if not centred:
-        shift = yy.x - xx.x
-        values["shift_share", None] = float(shift @ shift / xx.n / size)
-    u, v, w, left = (directions(second, max(ks), floor) for second in (signal, other, error, residual))
-    for name, second in (("signal", signal), ("error", error), ("residual", residual)):
-        values[f"{name}_directions", None] = participation(second, floor)
-        values |= {(f"{name}_share", k): float(share(u, second, floor)[k - 1]) for k in ks}
-    for k in ks:
-        values["subspace", k] = overlap(u[:, :k], v[:, :k])
-        values["error_overlap", k] = overlap(u[:, :k], w[:, :k])
-        values["residual_overlap", k] = overlap(u[:, :k], left[:, :k])
-    return values
+    """`described` from the moments of one layer of both models, x full precision, y quantized."""
+    return described(Features.of(xx, yy, xy, centred), ks, centred)
 
 
 def chance_of(
@@ -109,32 +84,20 @@ def cka_table(
 ) -> pd.DataFrame:
     """`cka` and `cka_debiased` of pairs of layers, with jackknife intervals over the blocks `parts` of rows.
 
-    The arrays may be memory-mapped: one pair of layers is read at a time. `chance` is the mean over shuffled pairings.
+    `chance` is the mean over shuffled pairings. The arrays may be memory-mapped: with many rows one pair of layers is
+    read at a time, with few their Gram matrices are held.
 
     Args:
         pairs: (full precision, quantized) layers, counted from 0; None for every layer with every layer.
     """
-    pairs = list(np.ndindex(full.shape[1], quantized.shape[1])) if pairs is None else pairs
+    pairs = list(np.ndindex(full.shape[1], quantized.shape[1])) if pairs is None else list(pairs)
     n = sum(map(len, parts))
     rows = []
     with _threads(full.shape[2]):
-        own_full = {i: _own(full[:, i], parts) for i in sorted({i for i, _ in pairs})}
-        own_quantized = {j: _own(quantized[:, j], parts) for j in sorted({j for _, j in pairs})}
-        for i, j in pairs:
-            both = [(hsic(c), hsic(c, debiased=True)) for c in replicates(full[:, i], quantized[:, j], parts)]
-            (norms_full, filled_full), (norms_quantized, filled_quantized) = own_full[i], own_quantized[j]
-            values = cosine(np.array(both), norms_full, norms_quantized)
-            chance = cka_chance(filled_full, filled_quantized, n)
+        for (i, j), values, chance in cka_pairs(full, quantized, parts, pairs):
             rows.append(_row("cka", i, j, True, None, values[:, 0], (chance, np.nan, np.nan), n))
             rows.append(_row("cka_debiased", i, j, True, None, values[:, 1], (0.0, np.nan, np.nan), n))
     return pd.DataFrame(rows).astype({"k": "Int64"})
-
-
-def _own(layer: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """HSIC of a layer with itself, plain and debiased (replicate, 2), and its participation on all rows."""
-    norms = [(hsic(moment), hsic(moment, debiased=True)) for moment in replicates(layer, layer, parts)]
-    total = next(replicates(layer, layer, parts))
-    return np.array(norms), participation(total.second(centred=True), RESOLUTION * total.square_x)
 
 
 def aligned_table(
@@ -142,16 +105,25 @@ def aligned_table(
     quantized: Float[np.ndarray, "n layers d"],
     parts: list[Int[np.ndarray, " _"]],
     ks: Sequence[int],
+    means: Sequence[bool] = (True, False),
+    subspaces: Sequence[str] = SUBSPACES,
 ) -> pd.DataFrame:
-    """The measures of `aligned` for every layer, with and without the mean removed; intervals as in `cka_table`."""
+    """The measures of `described` for every layer, with and without the mean removed; intervals as in `cka_table`.
+
+    Args:
+        means: with the mean removed (True), without (False), or both.
+        subspaces: see `described`.
+    """
     n = sum(map(len, parts))
     rows = []
     for layer in range(full.shape[1]):
         x, y = full[:, layer], quantized[:, layer]
-        triples = zip(replicates(x, x, parts), replicates(y, y, parts), replicates(x, y, parts), strict=True)
         with _threads(full.shape[2]):
-            found = [{centred: aligned(*triple, ks, centred) for centred in (True, False)} for triple in triples]
-        for centred in (True, False):
+            found = [
+                {centred: described(view(centred), ks, centred, subspaces) for centred in means}
+                for view in views(x, y, parts)
+            ]
+        for centred in means:
             for measure, k in found[0][centred]:
                 values = np.array([replicate[centred][measure, k] for replicate in found])
                 chance = chance_of(measure, k, found[0][centred], full.shape[2], n)
@@ -214,7 +186,7 @@ def streams(
 
 def compare(
     study: Study, label: str, positions: Sequence[Positions] = ("last",), ks: Sequence[int] | None = None,
-    n_blocks: int = 20,
+    n_blocks: int = 20, diagonal: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Every measure of one variant against full precision, on the residual stream after each layer, on `study.inside`.
 
@@ -223,6 +195,7 @@ def compare(
             prompt makes rows independent.
         ks: numbers of directions that count as signal; None for a sixteenth of the width (`SHARE_OF_WIDTH`).
         n_blocks: random blocks of prompts for the jackknife; the time for intervals grows with it.
+        diagonal: only each layer with itself, means removed, without overlaps of errors; a tenth of the work.
 
     Returns:
         positions, measure, layer_fp, layer_q, centred, k (missing where a measure has none), estimate, low, high,
@@ -237,7 +210,11 @@ def compare(
     for where, (rows, prompt) in chosen.items():
         full, other = streams(study, label, where)
         parts = [rows[part] for part in blocks(prompt, n_blocks, study.seed)]
-        both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
+        if diagonal:
+            same = [(layer, layer) for layer in range(full.shape[1])]
+            both = [cka_table(full, other, parts, same), aligned_table(full, other, parts, ks, [True], ["subspace"])]
+        else:
+            both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
         tables.append(pd.concat(both, ignore_index=True).assign(positions=where))
     return pd.concat(tables, ignore_index=True)
 
