@@ -97,15 +97,23 @@ def test_a_model_of_the_readers_own(make: Make, tiny_llama: Path, tmp_path: Path
     assert study.table("t", lambda label: pd.DataFrame({"value": [1]}))["bits"].tolist() == [3]
 
 
-def test_models_are_fresh_and_runners_are_kept(make: Make) -> None:
+def test_models_have_their_own_modules_on_shared_weights_and_few_are_kept(make: Make) -> None:
     study = make()
-    assert study.model(FULL).hf is not study.model(FULL).hf
-    assert study.runner(FULL) is study.runner(FULL)
+    for label in (FULL, "rtn-2bit-g16"):
+        one, other = study.model(label), study.model(label)
+        assert one.hf is not other.hf and one.name == label
+        assert all(a is b for a, b in zip(one.hf.parameters(), other.hf.parameters(), strict=True))
     kept = study.runner(FULL)
-    for label in ("rtn-4bit-g16", "rtn-2bit-g16", FULL):
-        study.runner(label)
-    assert study.runner(FULL) is kept, "the runner last used stays"
-    assert len(study._runners) <= studies.RUNNERS_HELD
+    plain = study.base.hf(torch.tensor([[1, 2, 3]])).logits
+    torch.testing.assert_close(kept.logits(torch.tensor([[1, 2, 3]])), plain, msg="the runner runs the base's weights")
+    labels = ["rtn-8bit-g16", "rtn-4bit-g16", "rtn-2bit-g16"]
+    study = make(bits=(8, 4, 2))
+    first = [study.runner(label) for label in labels]
+    assert study.runner(FULL) is study.runner(FULL)
+    assert len(study._models) == studies.VARIANTS_HELD == len(study._runners) - 1, "the oldest goes, and its runner"
+    assert [study.runner(label) is old for label, old in zip(labels[1:], first[1:], strict=True)] == [True, True]
+    study.runner(labels[1]), study.runner(labels[0])
+    assert list(study._models) == [labels[1], labels[0]], "the one last used stays"
     models.check_pair(study.base, study.model("rtn-2bit-g16"))
 
 

@@ -36,7 +36,8 @@ REFERENCE_BITS = 4
 
 DEFAULTS = {"model": "atlas", "quantized": "", "method": "gptq", "bits": "4,3,2", "group_size": 128, "facts": "atlas",
             "text": "", "n_facts": 4000, "dtype": "float32", "seed": 0}  # fmt: skip
-RUNNERS_HELD = 3
+VARIANTS_HELD = 2
+"""Quantized models in memory beside full precision, each once."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class Study:
         _ = recall.documents(self.text) if self.text else self.facts
         if self.calibration != "atlas":
             _ = self.calibration_text
-        self._runners: OrderedDict[str, Runner] = OrderedDict()
+        self._models: OrderedDict[str, Model] = OrderedDict()
+        self._runners: dict[str, Runner] = {}
         if self.quantized:
             models.check_pair(self.base, self.model(next(iter(self.variants))))
         else:
@@ -139,7 +141,7 @@ class Study:
 
     @cached_property
     def base(self) -> Model:
-        """The full-precision model, never wrapped by a runner."""
+        """The full-precision model, never wrapped by a runner: that one has modules of its own on the same weights."""
         return models.load(self.source, device=self.device, dtype=self.dtype)
 
     @cached_property
@@ -191,18 +193,25 @@ class Study:
         return known[label]
 
     def model(self, label: str) -> Model:
-        """A freshly loaded model: "full" or a variant, dequantized. Yours to change."""
+        """ "full" or a variant, dequantized: modules of your own on weights that all users of this study share, so copy
+        a weight before you change it (`models.twin`)."""
         if label == FULL:
-            return models.load(self.source, device=self.device, dtype=self.dtype, name=FULL)
-        return models.load(self.variant(label).path, device=self.device, dtype=self.dtype, name=label)
+            return models.twin(self.base, FULL)
+        if label not in self._models:
+            if len(self._models) == VARIANTS_HELD:
+                oldest, _ = self._models.popitem(last=False)
+                self._runners.pop(oldest, None)
+            path = self.variant(label).path
+            self._models[label] = models.load(path, device=self.device, dtype=self.dtype, name=label)
+        self._models.move_to_end(label)
+        return models.twin(self._models[label])
 
     def runner(self, label: str) -> Runner:
-        """The runner of "full" or a variant; the few last used stay in memory."""
+        """The runner of "full" or a variant; full precision's and those of the few variants last used stay in memory."""
         if label not in self._runners:
             self._runners[label] = Runner(self.model(label))
-            if len(self._runners) > RUNNERS_HELD:
-                self._runners.popitem(last=False)
-        self._runners.move_to_end(label)
+        elif label in self._models:
+            self._models.move_to_end(label)
         return self._runners[label]
 
     @cached_property

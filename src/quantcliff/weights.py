@@ -67,6 +67,9 @@ SUSPECTS = 64
 ALIKE = 0.9
 """Cosine that the two models' embeddings must have, at 4 bits still 0.99; unrelated or rotated ones have about 0."""
 
+CHUNK = 4096
+"""Rows of the embeddings that are compared at a time."""
+
 KINDS = {
     "order": "hold the weights of other groups",
     "values": "have nothing to do with the base's weights",
@@ -122,8 +125,12 @@ def inspect(base: Model, quantized: Model, stated: dict[str, Any]) -> pd.DataFra
 
 def check_base(base: Model, quantized: Model) -> None:
     """Raises InputError where the embeddings of the two models have nothing in common."""
-    one, other = (model.hf.get_input_embeddings().weight.detach().double() for model in (base, quantized))
-    cosine = float((one * other).sum() / (one.norm() * other.norm()))
+    both = [model.hf.get_input_embeddings().weight.detach() for model in (base, quantized)]
+    sums = torch.zeros(3, dtype=torch.float64)
+    for one, other in zip(*(weight.split(CHUNK) for weight in both), strict=True):
+        one, other = one.double().cpu(), other.double().cpu()
+        sums += torch.stack([(one * other).sum(), one.pow(2).sum(), other.pow(2).sum()])
+    cosine = float(sums[0] / (sums[1] * sums[2]).sqrt())
     if cosine < ALIKE:
         raise InputError(
             f"{quantized.name} was not made from {base.name}: their embeddings have a cosine of {cosine:.2f}; give the "
