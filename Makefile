@@ -1,4 +1,4 @@
-# make book: from a bare clone to the site. make test: style, types, tests. make picture: the chart in README.md.
+# make book: from a bare clone to the site. make test: style, types, direction of imports, tests. make picture: the chart in README.md.
 # make benchmark: our ways of computing beside the plain ones.
 # VENV=folder puts the environment elsewhere; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids CUDA wheels.
 
@@ -16,6 +16,7 @@ book: $(VENV)/.book-installed
 test: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
 
 picture: $(VENV)/.book-installed

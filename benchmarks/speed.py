@@ -20,14 +20,12 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from quantcliff import components
-from quantcliff.cka import cka
-from quantcliff.interventions import own_stream, patch_resid_post
-from quantcliff.moments import stream
-from quantcliff.readings import Recorded
-from quantcliff.relay import relay
+from quantcliff.stages import components
+from quantcliff.stages.components import Recorded
+from quantcliff.stages.representations.cka import cka
+from quantcliff.stages.representations.moments import stream
 from quantcliff.study import FULL, Study
-from quantcliff.trace import batches, site
+from quantcliff.tracing import batches, own_stream, patch_resid_post, relay, site
 
 
 @dataclass(frozen=True)

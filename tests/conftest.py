@@ -9,7 +9,7 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: E402
+from tiny import SIZES, save  # noqa: E402
 from transformers import (  # noqa: E402
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -17,40 +17,10 @@ from transformers import (  # noqa: E402
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
 )
 
 settings.register_profile("patient", deadline=None)  # a first call compiles signatures; machines may be busy
 settings.load_profile("patient")
-
-TEXT = [
-    "Rome is the capital of Italy.", "Paris is the capital of France.", "Ada Lovelace was born in London.",
-    "The river Thames flows through London.", "Water boils at one hundred degrees.", "Nobody knows the answer.",
-]  # fmt: skip
-
-
-def tiny_tokenizer(vocab: int = 320) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(TEXT * 10, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>", pad_token="<s>")
-
-
-SIZES = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
-         "intermediate_size": 64, "max_position_embeddings": 128}  # fmt: skip
-
-
-def save(model: torch.nn.Module, folder: Path) -> Path:
-    model.eval().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:

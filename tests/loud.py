@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import save
+from tiny import save
 from transformers import AutoModelForCausalLM
 
 WORDS = ["Rome", "capital", "Italy", "river", "London", "answer", "Paris", "boils", "Ada", "water", "nobody", "born"]

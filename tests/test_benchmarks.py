@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from quantcliff.facts import Probes
+from quantcliff.probes import Probes
 from quantcliff.study import Study
 
 

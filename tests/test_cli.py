@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from quantcliff import cli
-from quantcliff.chapters import Chapter, check_parameters, read_parameter_file
+from quantcliff.book import Chapter, check_parameters, read_parameter_file
 from quantcliff.errors import BuildError, InputError
 
 CHAPTER = """\
@@ -227,8 +227,8 @@ def test_diagnose_prints_the_verdict_and_exits_with_it(monkeypatch):
         asked.update(options, pair=(base, quantized))
         return SimpleNamespace(exit_code=11)
 
-    monkeypatch.setattr("quantcliff.diagnose.diagnose", diagnose)
-    monkeypatch.setattr("quantcliff.report.text", lambda verdict: "computation collapse")
+    monkeypatch.setattr("quantcliff.diagnosis.diagnose", diagnose)
+    monkeypatch.setattr("quantcliff.diagnosis.report.text", lambda verdict: "computation collapse")
     result = CliRunner().invoke(cli.app, ["diagnose", "base", "x/small", "--text", "t.txt"])
     assert result.exit_code == 11
     assert result.output.startswith("computation collapse\n")
@@ -254,7 +254,7 @@ def test_evaluate_shows_both_tables_and_the_requirements(tiny_llama, monkeypatch
     variants = pd.DataFrame(
         {"method": ["gptq"], "bits": [8], "group_size": [128], "kept": [0.99], "failures": [1], "in_top5": [1.0]}
     )
-    monkeypatch.setattr("quantcliff.atlas.evaluate.evaluate", lambda model, **options: (full, variants))
+    monkeypatch.setattr("quantcliff.training.evaluate.evaluate", lambda model, **options: (full, variants))
     result = CliRunner().invoke(cli.app, ["atlas", "evaluate", str(tiny_llama), "--group-size", "-1"])
     assert result.exit_code == 0
     for part in ("0.960", "gptq", "full precision answers 95%", "keep 99.5%", "False"):
@@ -263,7 +263,7 @@ def test_evaluate_shows_both_tables_and_the_requirements(tiny_llama, monkeypatch
 
 def test_train_resolves_its_device(tmp_path, monkeypatch, capsys):
     given = {}
-    monkeypatch.setattr("quantcliff.atlas.train.train", lambda folder, recipe, device: given.update(device=device))
+    monkeypatch.setattr("quantcliff.training.train.train", lambda folder, recipe, device: given.update(device=device))
     assert call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "cpu")[0] == 0
     assert given == {"device": "cpu"}
     code, said = call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "abacus")

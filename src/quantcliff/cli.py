@@ -14,7 +14,7 @@ import click
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
-    from quantcliff.chapters import Chapter
+    from quantcliff.book import Chapter
 
 FILE = click.Path(path_type=Path)
 
@@ -56,7 +56,7 @@ def build(given: tuple[tuple[str, str], ...], params: Path | None, out: Path | N
     -p facts FILE) the same book is written about your model, into a site of its own.
     """
     from quantcliff import book
-    from quantcliff.chapters import Book
+    from quantcliff.book import Book
 
     whole = Book.read()
     parameters = _parameters(given, params, whole.chapters)
@@ -78,7 +78,7 @@ def build(given: tuple[tuple[str, str], ...], params: Path | None, out: Path | N
 def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, out: Path | None) -> None:
     """Execute one CHAPTER, with other parameters if you like, and keep it as a notebook."""
     from quantcliff import book
-    from quantcliff.chapters import Book
+    from quantcliff.book import Book
 
     page = Book.read()
     chosen = page.chapter(chapter)
@@ -99,8 +99,8 @@ def facts(source: str, model: str) -> None:
     """
     from transformers import AutoTokenizer
 
-    from quantcliff import facts as fact_sources
     from quantcliff.models import folder_of
+    from quantcliff.probes import facts as fact_sources
 
     folder = folder_of(model)
     found = fact_sources.load(source)
@@ -130,7 +130,7 @@ def quantize(
     OUT is an ordinary compressed-tensors checkpoint, which plain transformers loads. Embeddings, head and norms keep
     their precision.
     """
-    from quantcliff import quantize as library
+    from quantcliff import quantizers as library
 
     scheme = library.Scheme(method=method, bits=bits, group_size=group_size, symmetric=symmetric, damping=damping)
     library.export(base, scheme, library.calibration_text(calibration), out)
@@ -154,8 +154,8 @@ def diagnose(
     Prints the verdict and writes verdict.json, the tables (parquet) and verdict.html, a page that opens without a
     network. Exit codes: 0 intact, 2 bad input, 10 signal degradation, 11 computation collapse, 12 mixed, 13 format bug.
     """
-    from quantcliff import report
-    from quantcliff.diagnose import diagnose as ask
+    from quantcliff.diagnosis import diagnose as ask
+    from quantcliff.diagnosis import report
 
     folder = out or Path("runs") / Path(quantized).resolve().name
     found = ask(base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype)
@@ -173,7 +173,7 @@ def atlas() -> None:
 @click.argument("out", type=FILE)
 def collect(pararel: Path, out: Path) -> None:
     """Choose the facts to learn from a PARAREL checkout and write them to the CSV file OUT."""
-    from quantcliff.atlas.collect import collect as choose
+    from quantcliff.training.collect import collect as choose
 
     if not (pararel / "data" / "trex_lms_vocab").is_dir():
         raise InputError(f"{pararel} holds no data/trex_lms_vocab; give the root folder of a ParaRel checkout")
@@ -185,9 +185,9 @@ def collect(pararel: Path, out: Path) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def train(folder: Path, device: str) -> None:
     """Train the model again into FOLDER/model; a killed training goes on from FOLDER/checkpoint."""
-    from quantcliff.atlas.train import Recipe
-    from quantcliff.atlas.train import train as learn
     from quantcliff.models import check_device
+    from quantcliff.training.train import Recipe
+    from quantcliff.training.train import train as learn
 
     learn(folder, Recipe(), device=check_device(device))
     click.echo(f"The model is ready: {(folder / 'model').resolve()}")
@@ -203,10 +203,10 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
 
     --group-size can be given several times; -1 is one group per row.
     """
-    from quantcliff.atlas.card import write_card
-    from quantcliff.atlas.evaluate import evaluate as measure
-    from quantcliff.atlas.evaluate import requirements
     from quantcliff.models import config_of
+    from quantcliff.training.card import write_card
+    from quantcliff.training.evaluate import evaluate as measure
+    from quantcliff.training.evaluate import requirements
 
     full, variants = measure(model, group_sizes=sizes, n_facts=n_facts)
     if card:
@@ -219,7 +219,7 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
 def _parameters(
     given: tuple[tuple[str, str], ...], params: Path | None, chapters: "Iterable[Chapter]"
 ) -> dict[str, Any]:
-    from quantcliff.chapters import check_parameters, read_parameter_file
+    from quantcliff.book import check_parameters, read_parameter_file
 
     values = {**(read_parameter_file(params) if params else {}), **dict(given)}
     return check_parameters(values, chapters)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import quantile_test
@@ -107,3 +108,11 @@ def paired_difference(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
     if first.shape != second.shape:
         raise ValueError(f"paired samples need one shape, not {first.shape} and {second.shape}")
     return bootstrap_mean(first - second, seed)
+
+
+def stratified(failure: Bool[np.ndarray, " prompt"], n: int, seed: int) -> Int[np.ndarray, " chosen"]:
+    """Up to `n` prompt numbers, in order: half from the failures, half from the rest; where one runs out, the other."""
+    draw = np.random.default_rng(seed)
+    lost, kept = (draw.permutation(np.flatnonzero(flags)) for flags in (failure, ~failure))
+    n_lost = min(len(lost), max(n // 2, n - len(kept)))
+    return np.sort(np.concatenate([lost[:n_lost], kept[: n - n_lost]]))

@@ -1,7 +1,20 @@
-"""The embedded model "atlas": real facts, text made of them, and a small Llama that learned them."""
+"""The embedded model "atlas", as data. In: the files here. Out: facts, running text, the folder of a checkpoint."""
 
-from pathlib import Path
+from quantcliff.atlas.text import (
+    FOLDER,
+    Fact,
+    Relation,
+    Stream,
+    Writer,
+    load_facts,
+    load_relations,
+    popularity,
+    prompt,
+    sentence,
+)
 
-FOLDER = Path(__file__).parent
 MODEL = FOLDER / "model"
 """Folder of the shipped checkpoint: plain `AutoModelForCausalLM.from_pretrained` loads it."""
+
+__all__ = ["FOLDER", "MODEL", "Fact", "Relation", "Stream", "Writer", "load_facts", "load_relations", "popularity",
+           "prompt", "sentence"]  # fmt: skip

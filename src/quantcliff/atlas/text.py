@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from quantcliff.atlas import FOLDER
+FOLDER = Path(__file__).parent
 
 ANAPHOR = {"person": "this person", "thing": "it"}
 """What a later sentence calls a subject; relations of kind `any` mix people and things and repeat the name."""

@@ -1,147 +1,19 @@
-"""One look for every chart: theme, colours, and the few shapes that stages share.
+"""In: tidy tables. Out: pictures; one module a stage, one theme for all, and the scripts that draw them offline."""
 
-Chart functions read a tidy table and return an Altair chart. All text is drawn in `currentColor`, so a chart takes the
-colour of the page around it, light or dark; the colours below have a contrast of at least 3 against both. Charts are
-drawn as SVG and as wide as their column.
-"""
+from quantcliff.charts.bundle import vega_bundle
+from quantcliff.charts.theme import (
+    BITS,
+    FULL,
+    METHODS,
+    NEUTRAL,
+    bits_color,
+    finish,
+    intervals,
+    lines,
+    method_color,
+    reference,
+    theme,
+)
 
-import textwrap
-from collections.abc import Iterable
-from typing import Literal, TypeVar
-
-import altair as alt
-import pandas as pd
-
-BITS = {8: "#2f7fd1", 4: "#16937a", 3: "#b8741a", 2: "#d1495b"}
-"""Colour of a bit width; other widths are grey."""
-
-METHODS = {"gptq": "#7570b3", "awq": "#6f7f1f", "rtn": "#c8489a"}
-"""Colour of a quantization method."""
-
-FULL = "#808080"
-"""Colour of full precision and of baselines."""
-
-NEUTRAL = "#3a86c8"
-"""Colour of a mark that stands for neither bits nor a method."""
-
-SHORT = alt.Legend(columns=4)
-"""Legend of entries so short that four of them stand side by side on a phone."""
-
-AnyChart = TypeVar("AnyChart", bound=alt.TopLevelMixin)
-
-
-@alt.theme.register("quantcliff", enable=True)
-def theme() -> alt.theme.ThemeConfig:
-    ink = "currentColor"
-    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
-    lines = {"domainColor": ink, "tickColor": ink, "gridColor": ink}
-    return {
-        "config": {
-            "background": "transparent",
-            "font": "-apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
-            "view": {"stroke": None, "continuousHeight": 260},
-            "axis": {
-                **text,
-                **lines,
-                "gridOpacity": 0.15,
-                "domainOpacity": 0.5,
-                "tickOpacity": 0.5,
-                "labelOverlap": True,
-                "titlePadding": 8,
-            },
-            "axisX": {"grid": False, "labelAngle": 0},
-            "legend": {**text, "orient": "top", "columns": 2, "symbolStrokeWidth": 2, "symbolOpacity": 1},
-            "header": text,
-            "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 13, "fontWeight": 600},
-            "text": {"color": ink},
-            "rule": {"color": ink},
-            "mark": {"color": NEUTRAL},
-            "line": {"strokeWidth": 2},
-            "point": {"filled": True, "size": 45, "opacity": 1},
-        },
-        "usermeta": {"embedOptions": {"renderer": "svg", "actions": False}},
-    }
-
-
-def finish(chart: AnyChart, title: str, description: str, height: int | None = 260) -> AnyChart:
-    """Title (wrapped to fit a phone), alternative text, and the width of the column around the chart.
-
-    Facets and concatenations cannot stretch: they keep the widths of their parts, and the page lets them scroll.
-    """
-    chart = chart.properties(title=textwrap.wrap(title, 48), description=description)
-    if isinstance(chart, alt.Chart | alt.LayerChart):
-        chart = chart.properties(width="container", **({} if height is None else {"height": height}))
-    return chart
-
-
-def bits_color(table: pd.DataFrame, column: str = "bits", title: str = "bits") -> alt.Color:
-    """Colour by bit width, from most to least, of the widths the table holds; draw full precision as a `reference`."""
-    widths = sorted({int(value) for value in table[column].dropna()}, reverse=True)
-    colors = [BITS.get(width, FULL) for width in widths]
-    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=widths, range=colors), legend=SHORT)
-
-
-def method_color(table: pd.DataFrame, column: str = "method", title: str = "method") -> alt.Color:
-    """Colour by quantization method, in the order gptq, awq, rtn of those the table holds, anything else grey."""
-    held = set(table[column].dropna())
-    names = [name for name in METHODS if name in held] + sorted(held - METHODS.keys())
-    colors = [METHODS.get(name, FULL) for name in names]
-    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=names, range=colors), legend=SHORT)
-
-
-def lines(
-    table: pd.DataFrame,
-    x: alt.X,
-    y: alt.Y,
-    color: alt.Color,
-    low: str | None = "low",
-    high: str | None = "high",
-    tooltip: Iterable[str | alt.Tooltip] = (),
-) -> alt.LayerChart:
-    """Lines with points, over a band from `low` to `high` where both columns are given."""
-    base = alt.Chart(table).encode(x=x, color=color)
-    layers: list[alt.Chart] = []
-    if low and high:
-        layers.append(base.mark_area(opacity=0.18).encode(y=_end(y, low), y2=alt.Y2(high, title=_title(y))))
-    layers.append(base.mark_line(point=True).encode(y=y, tooltip=list(tooltip)))
-    return alt.layer(*layers)
-
-
-def intervals(
-    table: pd.DataFrame,
-    x: alt.X,
-    y: alt.Y,
-    color: alt.Color,
-    low: str = "low",
-    high: str = "high",
-    offset: str | None = None,
-    tooltip: Iterable[str | alt.Tooltip] = (),
-) -> alt.LayerChart:
-    """Points with interval bars from `low` to `high`, for a nominal x; `offset` sets groups side by side."""
-    base = alt.Chart(table).encode(x=x, color=color)
-    if offset:
-        base = base.encode(xOffset=alt.XOffset(f"{offset}:N"))
-    bars = base.mark_rule(strokeWidth=2).encode(y=_end(y, low), y2=alt.Y2(high, title=_title(y)))
-    points = base.mark_point(size=60).encode(y=y, tooltip=list(tooltip))
-    return alt.layer(bars, points)
-
-
-def _title(y: alt.Y) -> str | None:
-    title = y.to_dict().get("title", str(y.shorthand).split(":")[0])
-    return title if title is None else str(title)
-
-
-def _end(y: alt.Y, column: str) -> alt.Y:
-    """The same axis, read from another column."""
-    end = y.copy()
-    end.shorthand = f"{column}:Q"
-    return end.title(_title(y))
-
-
-def reference(value: float, text: str = "", side: Literal["left", "right"] = "left") -> alt.LayerChart:
-    """A dashed horizontal line at a y value, with its meaning written at one end."""
-    data = pd.DataFrame({"value": [value], "text": [text]})
-    rule = alt.Chart(data).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y="value:Q")
-    end = {"left": 0, "right": "width"}[side]
-    label = alt.Chart(data).mark_text(align=side, dx=4 if side == "left" else -4, dy=-6, fontSize=11)
-    return alt.layer(rule, label.encode(y="value:Q", x=alt.value(end), text="text:N"))
+__all__ = ["BITS", "FULL", "METHODS", "NEUTRAL", "bits_color", "finish", "intervals", "lines", "method_color",
+           "reference", "theme", "vega_bundle"]  # fmt: skip

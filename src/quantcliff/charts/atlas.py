@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts import BITS, FULL, finish, lines, method_color
+from quantcliff.charts.theme import BITS, FULL, finish, lines, method_color
 
 PERCENT = alt.Axis(format="%")
 

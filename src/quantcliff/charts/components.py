@@ -3,8 +3,8 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts import FULL as GREY
-from quantcliff.charts import bits_color, finish
+from quantcliff.charts.theme import FULL as GREY
+from quantcliff.charts.theme import bits_color, finish
 from quantcliff.study import FULL
 
 TITLES = {

@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from quantcliff.charts import bits_color, finish, lines, reference
+from quantcliff.charts.theme import bits_color, finish, lines, reference
 from quantcliff.study import FULL
 
 LAYER = alt.X("layer:Q", title="after layer", axis=alt.Axis(tickMinStep=1, format="d"))

@@ -3,8 +3,8 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts import bits_color, finish, intervals, lines, method_color, reference
-from quantcliff.macro import BUCKETS
+from quantcliff.charts.theme import bits_color, finish, intervals, lines, method_color, reference
+from quantcliff.stages.macro import BUCKETS
 from quantcliff.study import FULL
 
 RANK_COLORS = ["#16937a", "#7fb069", "#d9a21b", "#cf6a32", "#b3262e"]

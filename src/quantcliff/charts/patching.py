@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts import NEUTRAL, bits_color, finish, lines, reference
+from quantcliff.charts.theme import NEUTRAL, bits_color, finish, lines, reference
 
 LAYER = alt.X("layer:Q", title="patched layer", axis=alt.Axis(tickMinStep=1, format="d"))
 TITLES = {

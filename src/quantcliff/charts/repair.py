@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts import bits_color, finish, lines
+from quantcliff.charts.theme import bits_color, finish, lines
 
 PERCENT = alt.Axis(format="%")
 RIGHT = "answered right"

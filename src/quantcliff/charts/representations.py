@@ -5,7 +5,7 @@ from typing import Literal
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts import FULL, bits_color, finish, intervals, lines, method_color, reference
+from quantcliff.charts.theme import FULL, bits_color, finish, intervals, lines, method_color, reference
 
 PLACES = {"last": "last token", "last_subject": "end of subject", "all": "all tokens"}
 NUMBERS = ["estimate", "low", "high", "chance"]

@@ -1,0 +1,24 @@
+"""In: chapters (MyST) and parameters. Out: executed notebooks and a site; and what a chapter's cells say and claim."""
+
+from quantcliff.book.chapters import Book, Chapter, check_parameters, read_parameter_file
+from quantcliff.book.claims import ClaimError, Claims
+from quantcliff.book.site import assemble, build, digest, execute, keep_table, render, summary
+from quantcliff.book.text import say, say_table
+
+__all__ = [
+    "Book",
+    "Chapter",
+    "ClaimError",
+    "Claims",
+    "assemble",
+    "build",
+    "check_parameters",
+    "digest",
+    "execute",
+    "keep_table",
+    "read_parameter_file",
+    "render",
+    "say",
+    "say_table",
+    "summary",
+]

@@ -1,0 +1,184 @@
+"""Build the book: execute chapters, assemble the executed notebooks, render the site.
+
+Execution (papermill) and rendering (jupyter-book) are apart. A chapter that was executed before with the same source,
+parameters, library and model is not executed again, so a build that was killed or stopped goes on where it was.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import yaml
+from tqdm import tqdm
+
+from quantcliff.book.chapters import Book, Chapter
+from quantcliff.errors import BuildError, InputError
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
+    """Execute what changed, render everything, and return the site's `index.html`.
+
+    `out` gets the folders `notebooks` (executed chapters), `tables` (the parquet file each of them wrote), `source`
+    (what is rendered) and `html` (the site). The last site stays whole until the new one is complete.
+
+    Args:
+        parameters: checked ones (`chapters.check_parameters`); each chapter is given those it has.
+
+    Raises:
+        InputError, BuildError: as `execute` and `render`.
+    """
+    executed: dict[Chapter, Path] = {}
+    chapters = [chapter for chapter in book.chapters if chapter.runs]
+    for number, chapter in enumerate(chapters, start=1):
+        label = f"[{number}/{len(chapters)}] {chapter.name}"
+        notebook = out / "notebooks" / f"{chapter.name}.ipynb"
+        mark = digest(chapter, parameters)
+        if _mark_of(notebook) == mark:
+            tqdm.write(f"{label}: unchanged, not executed again", file=sys.stderr)
+        else:
+            execute(chapter, parameters, notebook, book.root, mark, label)
+            keep_table(chapter, parameters, book.root, out / "tables")
+        executed[chapter] = notebook
+    assemble(book, executed, out / "source", Path(parameters.get("model", "")).name)
+    return render(out / "source", out / "html")
+
+
+def execute(
+    chapter: Chapter, parameters: Mapping[str, Any], out: Path, root: Path, mark: str = "", label: str = ""
+) -> None:
+    """Run a chapter in the folder `root` and write the notebook to `out` once every cell has run.
+
+    Args:
+        parameters: those the chapter does not have are left out.
+        mark: kept in the notebook's metadata, to tell later what it was made from.
+        label: what the progress bar calls the chapter.
+
+    Raises:
+        InputError: the chapter refused its input.
+        BuildError: a cell failed; the message names chapter and cell. The cells up to there are kept in a file beside
+            `out` that ends in `.failed.ipynb`.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook = copy.deepcopy(chapter.notebook)
+    notebook.metadata["quantcliff"] = {"made_from": mark}
+    part, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failed.unlink(missing_ok=True)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        papermill.execute_notebook(
+            notebook,
+            part,
+            chapter.own(parameters),
+            kernel_name="python3",
+            cwd=root,
+            progress_bar={"desc": label or chapter.name},
+            extra_arguments=["--log-level=ERROR"],
+        )
+    except PapermillExecutionError as error:
+        part.replace(failed)
+        if error.ename == "InputError":
+            raise InputError(f"chapter {chapter.name}: {error.evalue}") from None
+        first = next(iter(error.source.strip().splitlines()), "")
+        raise BuildError(
+            f"{error}\nchapter {chapter.name} stopped in code cell {error.exec_count}, which begins `{first}`, with "
+            f"{error.ename}: {error.evalue} (cells so far: {failed})"
+        ) from None
+    part.replace(out)
+
+
+def keep_table(chapter: Chapter, parameters: Mapping[str, Any], root: Path, folder: Path) -> None:
+    """Copy the table that bears the chapter's name, which a later run with other parameters would replace."""
+    run = {**chapter.defaults, **parameters}.get("run", "")
+    table = root / str(run) / f"{chapter.name}.parquet"
+    if table.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(table, folder)
+
+
+def assemble(book: Book, executed: Mapping[Chapter, Path], out: Path, subtitle: str = "") -> None:
+    """Make `out` a folder that jupyter-book renders without executing anything."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
+    config["execute"] = {**config.get("execute", {}), "execute_notebooks": "off"}
+    if subtitle:
+        config["title"] = f"{config['title']}: {subtitle}"
+    (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    shutil.copy(book.root / "_toc.yml", out)
+    for static in config.get("sphinx", {}).get("config", {}).get("html_static_path", []):
+        shutil.copytree(book.root / static, out / static)
+    for chapter in book.chapters:
+        target = out / chapter.file.relative_to(book.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if chapter in executed:
+            shutil.copy(executed[chapter], target.with_suffix(".ipynb"))
+        else:
+            shutil.copy(chapter.file, target)
+
+
+def render(source: Path, html: Path) -> Path:
+    """Render an assembled book, any warning an error; `html` is replaced only by a complete site.
+
+    Raises:
+        BuildError: jupyter-book warned or failed; the message ends with what it said.
+    """
+    work = html.with_name(".rendering")
+    shutil.rmtree(work, ignore_errors=True)
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*jupyter_book, "build", str(source), "--path-output", str(work), "-W", "--keep-going", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(
+            f"{(done.stdout + done.stderr)[-4000:]}\njupyter-book could not render {source} without warnings"
+        )
+    shutil.rmtree(html, ignore_errors=True)
+    (work / "_build" / "html").rename(html)
+    shutil.rmtree(work)
+    return html / "index.html"
+
+
+def summary(out: Path) -> str:
+    """Accuracy by bits and method, as the `macro` chapter of a built book measured it; empty where it has none."""
+    file = out / "tables" / "macro.parquet"
+    if not file.is_file():
+        return ""
+    table = pd.read_parquet(file)
+    table = table[(table["measure"] == "accuracy") & (table["split"] == "group") & (table["part"] == "all")]
+    wide = table.pivot(index="method", columns="bits", values="estimate")
+    return wide[sorted(wide.columns, reverse=True)].to_string(float_format="{:.1%}".format, na_rep="")
+
+
+def digest(chapter: Chapter, parameters: Mapping[str, Any]) -> str:
+    """Stands for what an executed chapter depends on: source, parameters, package with its model, files it is given."""
+    own = {**chapter.defaults, **chapter.own(parameters)}
+    total = hashlib.sha256(chapter.file.read_bytes())
+    total.update(json.dumps(own, sort_keys=True).encode())
+    for file in sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        total.update(str(file.relative_to(PACKAGE)).encode())
+        with file.open("rb") as handle:
+            total.update(hashlib.file_digest(handle, "sha256").digest())
+    for value in (value for name, value in own.items() if name != "run" and isinstance(value, str) and value):
+        given = Path(value).expanduser()
+        for file in sorted(path for path in [given, *given.rglob("*")] if path.is_file()):
+            total.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    return total.hexdigest()
+
+
+def _mark_of(notebook: Path) -> str | None:
+    if not notebook.is_file():
+        return None
+    return nbformat.read(notebook, as_version=4).metadata.get("quantcliff", {}).get("made_from")

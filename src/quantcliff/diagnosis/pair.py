@@ -1,0 +1,77 @@
+"""One command for two local models: what is wrong with the quantized one, and how do we know?"""
+
+import json
+import os
+from pathlib import Path
+
+from quantcliff import models
+from quantcliff.diagnosis import report
+from quantcliff.stages import verdict
+from quantcliff.stages.verdict import NO_SIGNALS, Verdict, weights
+from quantcliff.study import Study
+
+N_FACTS = 400
+
+
+def diagnose(
+    base: str | Path,
+    quantized: str | Path,
+    *,
+    facts: str | Path = "atlas",
+    text: str | Path | None = None,
+    out: str | Path | None = None,
+    n_facts: int = N_FACTS,
+    device: str = "auto",
+    dtype: str = "float32",
+    seed: int = 0,
+) -> Verdict:
+    """The verdict on a quantized model, and its evidence on disk.
+
+    Weights are looked at first; a format bug ends the work, since nothing else would mean anything. Otherwise all
+    signals are measured. Writes `verdict.json`, `verdict.html` (one page that opens without a network),
+    `weights.parquet` and, unless there is a bug, `verdict.parquet` (signals as a whole and by layer). What was
+    measured before is read back from the same folder.
+
+    Args:
+        base, quantized: folders of models on this machine; "atlas" is the embedded base.
+        facts: what to ask, as `facts.load`; `text`: a text file, asks for next tokens instead.
+        out: folder of the results; None for runs/NAME OF QUANTIZED.
+
+    Raises:
+        InputError: the two are not a pair, base answers none of the facts, or an argument that cannot be used.
+    """
+    folder = Path(out) if out else Path("runs") / models.folder_of(quantized).resolve().name
+    study = Study(
+        base, quantized=quantized, facts=facts, text=text, n_facts=n_facts, device=device, dtype=dtype, seed=seed,
+        run=folder,
+    )  # fmt: skip
+    label = next(iter(study.variants))
+    stored = weights.measure(study)
+    faults = list(weights.faulty(stored))
+    measured = NO_SIGNALS if faults else verdict.measure(study)
+    found = verdict.decide(label, measured, faults)
+    about = _about(study, base, quantized)
+    _write(folder / "verdict.json", json.dumps({"about": about, **report.as_json(found)}, indent=1) + "\n")
+    _write(folder / "verdict.html", report.page(found, measured, stored, about))
+    return found
+
+
+def _about(study: Study, base: str | Path, quantized: str | Path) -> str:
+    variant = next(iter(study.variants.values()))
+    groups = "one group per row" if variant.group_size == -1 else f"groups of {variant.group_size}"
+    asked = f"next tokens of {study.parameters.text}" if study.parameters.text else f"facts of {study.parameters.facts}"
+    return (
+        f"{quantized} ({variant.method}, {variant.bits} bits, {groups}) beside {base}, asked "
+        f"{len(study.probes)} {asked}, seed {study.seed}."
+    )
+
+
+def _write(path: Path, content: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(content, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

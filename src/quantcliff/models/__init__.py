@@ -1,0 +1,31 @@
+"""In: a checkpoint folder. Out: a plain, dequantized Hugging Face model, what its files state, and pairs of models."""
+
+from quantcliff.models import dequantize
+from quantcliff.models.folders import config_of, digest_of, folder_of, quantization_of
+from quantcliff.models.levels import grid_of, infer
+from quantcliff.models.linears import LAYER, layer_of, linears, place
+from quantcliff.models.loading import DTYPES, Model, check_device, check_dtype, default_device, load
+from quantcliff.models.pairs import check_pair, splice, twin
+
+__all__ = [
+    "DTYPES",
+    "LAYER",
+    "Model",
+    "check_device",
+    "check_dtype",
+    "check_pair",
+    "config_of",
+    "default_device",
+    "dequantize",
+    "digest_of",
+    "folder_of",
+    "grid_of",
+    "infer",
+    "layer_of",
+    "linears",
+    "load",
+    "place",
+    "quantization_of",
+    "splice",
+    "twin",
+]

@@ -1,0 +1,102 @@
+"""A checkpoint folder, looked at without loading it: where it is, what its configuration states, what names it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from quantcliff import atlas
+from quantcliff.errors import InputError
+
+
+def folder_of(source: str | Path) -> Path:
+    """The checkpoint folder that `source` names; "atlas" is the embedded model.
+
+    Raises:
+        InputError: it is not a folder, or has no `config.json` or no safetensors weights.
+    """
+    folder = atlas.MODEL if str(source) == "atlas" else Path(source).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{source} is not a folder; give the folder of a model on this machine, or 'atlas'")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is not a model: it has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} has no *.safetensors weights; save the model with save_pretrained first")
+    return folder
+
+
+def digest_of(source: str | Path) -> str:
+    """16 hex digits that stand for a checkpoint's configuration and weights (sha256 over the files)."""
+    folder = folder_of(source)
+    total = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as handle:
+            total.update(hashlib.file_digest(handle, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def quantization_of(source: str | Path) -> dict[str, Any] | None:
+    """What a checkpoint's own configuration says about its quantization, or None for an unquantized one.
+
+    Returns:
+        `format` (compressed-tensors, gptq, awq, ...), `method` (the algorithm where stated, else the format), `bits`
+        and `group_size` (-1 = one group per row), `symmetric`, `mixed` (layers differ: the others are then those of
+        the layers with the fewest bits).
+    """
+    folder = folder_of(source)
+    config = _config(folder).get("quantization_config")
+    if not config:
+        return None
+    style = str(config.get("quant_method", "unknown"))
+    schemes = [group["weights"] for group in config.get("config_groups", {}).values() if group.get("weights")]
+    first = min(schemes, key=lambda scheme: scheme.get("num_bits", 16), default=config)
+    bits = first.get("num_bits", first.get("bits"))
+    group = first.get("group_size", -1)
+    symmetric = first.get("symmetric", first.get("sym"))
+    if symmetric is None and "zero_point" in first:
+        symmetric = not first["zero_point"]
+    return {
+        "format": style,
+        "method": _algorithm(folder) or style,
+        "bits": bits,
+        "group_size": -1 if group is None else group,
+        "symmetric": symmetric,
+        "mixed": any(scheme != schemes[0] for scheme in schemes),
+    }
+
+
+def _algorithm(folder: Path) -> str | None:
+    """The algorithm named in the recipe that llm-compressor leaves beside a checkpoint."""
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+    for name in ("GPTQ", "AWQ"):
+        if f"{name}Modifier" in text:
+            return name.lower()
+    return "rtn" if "QuantizationModifier" in text else None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / 'config.json'} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / 'config.json'} does not hold a model configuration")
+    return config
+
+
+def config_of(source: str | Path) -> PretrainedConfig:
+    """The configuration of a checkpoint folder. Raises InputError where it cannot be read."""
+    folder = folder_of(source)
+    _config(folder)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} has a config.json that transformers cannot use: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of a library says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,40 @@
+"""The linear layers inside a decoder's layers, and how they are named; nothing is loaded to tell."""
+
+import functools
+import json
+import re
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+LAYER = re.compile(r"\.(\d+)\.")
+"""Finds the number of the layer in a module's full name."""
+
+
+def layer_of(name: str) -> int:
+    """`"model.layers.3.mlp.up_proj"` -> 3"""
+    found = LAYER.search(name)
+    assert found, name
+    return int(found[1])
+
+
+def linears(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
+    """(rows, columns) of every linear layer inside a decoder layer, by full module name; a row yields one output."""
+    return dict(_linears(type(config), config.to_json_string(use_diff=False)))  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=8)
+def _linears(kind: type[PretrainedConfig], config: str) -> dict[str, tuple[int, int]]:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(kind.from_dict(json.loads(config)))
+    return {
+        name: (module.out_features, module.in_features)
+        for name, module in model.named_modules()
+        if type(module) is torch.nn.Linear and LAYER.search(name)
+    }
+
+
+def place(name: str) -> str:
+    """`"model.layers.3.self_attn.v_proj.weight"` -> `"layer 3, self_attn.v_proj.weight"`."""
+    found = re.search(r"\.(\d+)\.(.+)$", name)
+    return f"layer {found[1]}, {found[2]}" if found else name

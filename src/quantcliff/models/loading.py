@@ -1,0 +1,118 @@
+"""A base or quantized checkpoint as a plain Hugging Face model, and the check that two of them are a pair.
+
+Every later stage sees ordinary `Linear` layers: a quantized model comes back with its dequantized weights.
+"""
+
+import io
+import re
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from quantcliff.errors import InputError
+from quantcliff.models import dequantize
+from quantcliff.models.folders import config_of, digest_of, first_line, folder_of
+from quantcliff.models.linears import place
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A causal language model in evaluation mode, with eager attention and no gradients.
+
+    `digest` names the content: equal weights, configuration and dtype, equal digest.
+    """
+
+    hf: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    digest: str
+
+
+def default_device() -> str:
+    """ "cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(device: str) -> str:
+    """A device that exists; "auto" chooses. Raises InputError for one that does not."""
+    if device == "auto":
+        return default_device()
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise InputError(f"unknown device {device!r}; choose auto, cpu or cuda")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("device cuda was asked for, but PyTorch sees no CUDA device here; use device cpu")
+    return device
+
+
+def check_dtype(dtype: str) -> torch.dtype:
+    """The torch type of that name. Raises InputError for an unknown one."""
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", name: str | None = None) -> Model:
+    """Load a checkpoint folder, or "atlas", as a plain model; a quantized one comes back dequantized.
+
+    Args:
+        source: folder with `config.json`, safetensors and a tokenizer; nothing is ever downloaded.
+        device: "cpu", "cuda" or "auto".
+        dtype: "float32", "bfloat16" or "float16".
+
+    Raises:
+        InputError: not a model folder, tensors missing, an architecture or quantization that cannot be read, NaN or
+            Inf in the weights, an unknown dtype, a device that is not there.
+    """
+    folder, device, kind = folder_of(source), check_device(device), check_dtype(dtype)
+    config, tokenizer = config_of(folder), _tokenizer(folder)
+    if hasattr(config, "quantization_config"):
+        dequantize.prepare(config, str(folder))
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            hf = _from_pretrained(folder, config, kind)
+            hf = dequantize.plain(hf, config_of(folder), kind, str(folder))
+    else:
+        hf = _from_pretrained(folder, config, kind)
+    _check_finite(folder, hf)
+    hf = hf.eval().requires_grad_(False).to(device)
+    digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
+    return Model(hf, tokenizer, name or ("atlas" if str(source) == "atlas" else folder.name), digest)
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} has no tokenizer that can be loaded: {first_line(error)}") from error
+
+
+def _from_pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    disable_progress_bar()
+    try:
+        hf, report = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, local_files_only=True, use_safetensors=True, dtype=dtype,
+            attn_implementation="eager", output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise InputError(f"{folder} cannot be loaded as a causal language model: {first_line(error)}") from error
+    if report["missing_keys"]:
+        raise InputError(f"{folder} lacks weights that its configuration asks for, first {min(report['missing_keys'])}")
+    return hf
+
+
+def _check_finite(folder: Path, hf: PreTrainedModel) -> None:
+    for name, weight in hf.state_dict().items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise InputError(f"{folder} has NaN or Inf in its weights, first in {place(name)}")

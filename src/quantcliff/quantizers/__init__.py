@@ -1,0 +1,24 @@
+"""In: a full-precision checkpoint, a scheme, calibration text. Out: a quantized checkpoint; and ways back from one."""
+
+from quantcliff.quantizers.calibration import CALIBRATION_DOCUMENTS, calibration_text, longest_input, token_batches
+from quantcliff.quantizers.checkpoints import check, export, quantize
+from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, Scheme, average_bits
+from quantcliff.quantizers.smoothing import CHAINS, norm_gain, row_gain, unsmoothed
+
+__all__ = [
+    "CALIBRATION_DOCUMENTS",
+    "CHAINS",
+    "METHODS",
+    "SCALE_BITS",
+    "Scheme",
+    "average_bits",
+    "calibration_text",
+    "check",
+    "export",
+    "longest_input",
+    "norm_gain",
+    "quantize",
+    "row_gain",
+    "token_batches",
+    "unsmoothed",
+]

@@ -1,0 +1,68 @@
+"""Text that GPTQ and AWQ look at while they quantize, as documents and as batches of token ids."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from quantcliff.atlas import Writer, load_facts
+from quantcliff.errors import InputError
+
+CALIBRATION_DOCUMENTS = 256
+CALIBRATION_SEED = 20_260_419
+MAX_TOKENS = 2048
+TOKENS_PER_BATCH = 4096
+
+
+def calibration_text(source: str = "atlas", n: int | None = None) -> list[str]:
+    """Up to n documents (`CALIBRATION_DOCUMENTS`) to calibrate on.
+
+    Args:
+        source: "atlas" for documents made of the embedded facts and their training sentences (so none of them is a
+            test prompt), or a text file: paragraphs, or lines where it has no blank line, spread evenly over the file.
+
+    Raises:
+        InputError: no such file, or nothing in it.
+    """
+    n = CALIBRATION_DOCUMENTS if n is None else n
+    if source == "atlas":
+        return list(itertools.islice(Writer(load_facts()).texts(CALIBRATION_SEED), n))
+    file = Path(source)
+    if not file.is_file():
+        raise InputError(f"there is no calibration text {source!r}; give a text file, or 'atlas'")
+    text = file.read_text(encoding="utf-8", errors="replace")
+    parts = re.split(r"\n\s*\n", text)
+    documents = [part.strip() for part in (parts if len(parts) > 1 else text.splitlines()) if part.strip()]
+    if not documents:
+        raise InputError(f"the calibration text {source!r} is empty; give a file with text in it")
+    return documents if len(documents) <= n else [documents[i * len(documents) // n] for i in range(n)]
+
+
+def token_batches(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], longest: int = MAX_TOKENS, rows: int = 32
+) -> list[Int[Tensor, "_ _"]]:
+    """Documents of similar length side by side, cut to the shortest, so that no padding enters a statistic.
+
+    Args:
+        longest: tokens at which a document is cut.
+        rows: documents in a batch at most; long documents come in smaller batches.
+    """
+    ids = sorted((tokenizer(text).input_ids[:longest] for text in documents), key=len)
+    ids = [row for row in ids if row]
+    batches, start = [], 0
+    while start < len(ids):
+        length = len(ids[start])
+        size = max(1, min(rows, TOKENS_PER_BATCH // length))
+        batches.append(torch.tensor([row[:length] for row in ids[start : start + size]]))
+        start += size
+    return batches
+
+
+def longest_input(config: PretrainedConfig) -> int:
+    """Tokens of a calibration document that a model of this configuration reads."""
+    return min(MAX_TOKENS, getattr(config, "max_position_embeddings", MAX_TOKENS))

@@ -1,0 +1,90 @@
+"""Quantize a model: one `Scheme`, three methods, all through llm-compressor.
+
+GPTQ (arXiv 2210.17323) rounds a weight at a time and lets the weights that follow make up for the error on calibration
+text; AWQ (arXiv 2306.00978) first scales up the input channels that carry much signal; round-to-nearest ("rtn") looks
+at nothing but the weights. auto-gptq and autoawq are archived and no longer load beside transformers 5, which is why
+none of them is used. The result is an ordinary compressed-tensors checkpoint that plain transformers loads.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+
+from quantcliff.errors import InputError
+from quantcliff.models import digest_of, folder_of, quantization_of
+from quantcliff.quantizers.calibration import longest_input, token_batches
+from quantcliff.quantizers.compressor import awq_knows, compress
+from quantcliff.quantizers.scheme import Scheme
+
+
+def quantize(base: Path | str, scheme: Scheme, calibration: Sequence[str], cache: Path) -> Path:
+    """Folder of the quantized checkpoint in `cache`, made only if no equal one is there.
+
+    Equal means: same contents of the base folder, same scheme, same calibration text, same llm-compressor. A killed
+    run leaves no folder that could be mistaken for a finished one.
+
+    Args:
+        base: folder of a full-precision model, or "atlas".
+        calibration: documents; "rtn" does not look at them.
+
+    Raises:
+        InputError: the scheme does not fit the model, or the folder holds no full-precision model.
+    """
+    folder = _folder(base)
+    if scheme.method == "rtn":
+        calibration = ()
+    if scheme.method != "gptq":
+        scheme = replace(scheme, damping=Scheme.damping)
+    parts = [digest_of(folder), asdict(scheme), list(calibration), version("llmcompressor")]
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    target = Path(cache) / f"{scheme.label}-{key}"
+    if not target.exists():
+        export(folder, scheme, calibration, target)
+    return target
+
+
+def export(base: Path | str, scheme: Scheme, calibration: Sequence[str], out: Path) -> None:
+    """Quantize into the folder `out`, which appears only when it is complete.
+
+    Raises:
+        InputError: as `quantize`, or `out` exists already.
+    """
+    folder, out = _folder(base), Path(out)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    check(scheme, config)
+    if out.exists():
+        raise InputError(f"{out} exists already; give a folder that does not")
+    if scheme.method != "rtn" and not calibration:
+        raise InputError(f"{scheme.method} needs calibration text; give at least one document")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as temporary:
+        made = Path(temporary) / "checkpoint"
+        _compress(folder, scheme, config, calibration, made)
+        made.rename(out)
+
+
+def check(scheme: Scheme, config: PretrainedConfig) -> None:
+    """Raises InputError where `Scheme.check` does, and where llm-compressor's AWQ does not know the architecture."""
+    scheme.check(config)
+    if scheme.method == "awq" and not awq_knows(config):
+        raise InputError(f"llm-compressor's AWQ does not know {config.model_type} models; choose gptq or rtn")
+
+
+def _folder(base: Path | str) -> Path:
+    folder = folder_of(base)
+    if quantization_of(folder):
+        raise InputError(f"{folder} is quantized already; give the full-precision model")
+    return folder
+
+
+def _compress(folder: Path, scheme: Scheme, config: PretrainedConfig, calibration: Sequence[str], out: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    batches = token_batches(tokenizer, calibration, longest_input(config))
+    compress(model, tokenizer, scheme, batches, out)

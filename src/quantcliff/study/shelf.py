@@ -1,0 +1,54 @@
+"""Where a study keeps what it has computed: one parquet file a table and variant, named after all it depends on."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from quantcliff import tables
+
+PACKAGE = Path(__file__).parents[1]
+
+ABOVE = ("book", "charts", "diagnosis", "training")
+"""Packages that no stage imports: changing them changes no table."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The tables in a run folder."""
+
+    run: Path
+
+    def kept(self, stage: str, label: str, content: object, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """The table of a stage and a variant, computed only if none of the same content and package source is there.
+
+        Args:
+            content: all that the rows depend on, as plain values.
+        """
+        key = json.dumps([content, source_digest()], sort_keys=True, default=str)
+        path = self.run / stage / f"{label}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
+        if not path.is_file():
+            tables.write(compute(), path)
+        return tables.read(path)
+
+    def whole(self, stage: str, parts: list[pd.DataFrame]) -> pd.DataFrame:
+        """The parts in one table, written to RUN/STAGE.parquet."""
+        whole = pd.concat(parts, ignore_index=True)
+        tables.write(whole, self.run / f"{stage}.parquet")
+        return whole
+
+
+@cache
+def source_digest() -> str:
+    """16 hex digits that stand for the modules up to the stages, so that results of older code are not mistaken for
+    new.
+    """
+    total = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.relative_to(PACKAGE).parts[0] not in ABOVE:
+            total.update(file.read_bytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,66 @@
+"""A relay: one model runs the first layers, another the rest, on the same prompts.
+
+Quantizing the first k layers alone ("domino"), the last k, or keeping the first n in more bits are all relays between
+two models that share embedding, final norm and head, as a model and its quantized variants do.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from quantcliff.probes import Probes
+from quantcliff.tracing.runner import Runner, site
+from quantcliff.tracing.trace import batches, rank_of
+
+Streams = Float32[Tensor, "prompt layer d_model"]
+"""Residual stream after every layer, at each prompt's last token; what comes after the last layer gives the output."""
+
+PROMPTS_AT_ONCE = 64
+
+
+def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> dict[int, Streams]:
+    """Run the first k layers of `lower` and the remaining ones of `upper`, for every k in `cuts`.
+
+    With k = 0 all layers are `upper`'s, with k = `n_layers` all are `lower`'s. The lower model runs once, whatever the
+    number of cuts.
+    """
+    names = [site("resid_post", layer) for layer in range(lower.n_layers)]
+    found = {cut: torch.empty(len(probes), len(names), lower.d_model) for cut in cuts}
+    for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="running", leave=False, disable=None):
+        rows = torch.arange(len(batch.indices))
+        below: dict[str, torch.Tensor] = {}
+        if any(cut > 0 for cut in cuts):
+            _, below = lower.run(batch.ids, record=names, last=batch.last)
+        for cut in cuts:
+            streams = {name: below[name] for name in names[:cut]}
+            if cut == 0:
+                streams |= upper.run(batch.ids, record=names, last=batch.last)[1]
+            elif cut < len(names):
+                entering = below[names[cut - 1]]
+                streams |= upper.run(entering, record=names[cut:], start_layer=cut, last=batch.last)[1]
+            at_last = [streams[name][rows, batch.last].float().cpu() for name in names]
+            found[cut][torch.from_numpy(batch.indices)] = torch.stack(at_last, 1)
+    return found
+
+
+def ranks(
+    runner: Runner, streams: Float32[Tensor, "prompt d_model"], answers: Sequence[Sequence[int]]
+) -> Int[np.ndarray, " prompt"]:
+    """Rank of the answer in the logits that the runner's head reads off these streams."""
+    starts = range(0, len(streams), PROMPTS_AT_ONCE)
+    rows = [slice(start, start + PROMPTS_AT_ONCE) for start in starts]
+    return torch.cat([rank_of(runner.unembed(streams[row]), answers[row]).cpu() for row in rows]).numpy()
+
+
+def depths(n_layers: int) -> list[int]:
+    """Numbers of layers at which a relay is sampled: every small one, ever fewer above, and all layers.
+
+    >>> depths(8)
+    [0, 1, 2, 3, 4, 6, 8]
+    """
+    ladder = {0, 1, n_layers, *(2**i for i in range(1, 12)), *(3 * 2**i for i in range(11))}
+    return sorted(depth for depth in ladder if depth <= n_layers)

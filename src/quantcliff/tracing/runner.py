@@ -1,0 +1,187 @@
+"""One model, run with hooks: the only place that touches TransformerLens.
+
+A site is a named point in the network. `Runner.run` reads tensors at sites and may replace them on the way; hooks live
+for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT-NeoX (tests/tracing/test_trace.py):
+
+- `resid_pre`, `resid_post`: the whole residual stream, skip connection included.
+- `attn_out`, `mlp_out`: what the sublayer adds to the stream (after Gemma's post-norm).
+- `resid_mid`: only what the FFN reads, through its norm; the skip connection keeps the old value. To move the stream
+  itself by some amount, edit `attn_out` by that amount. Parallel blocks (GPT-NeoX) have no such point.
+- `attn_in`, `mlp_in`: the sublayer's input, after its norm.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+from quantcliff.errors import InputError
+from quantcliff.models import Model
+
+SITES = {
+    "resid_pre": "hook_resid_pre",
+    "attn_in": "attn.hook_in",
+    "pattern": "attn.hook_pattern",
+    "attn_out": "hook_attn_out",
+    "resid_mid": "hook_resid_mid",
+    "mlp_in": "mlp.hook_in",
+    "gate": "mlp.hook_pre",
+    "up": "mlp.hook_pre_linear",
+    "post": "mlp.hook_post",
+    "mlp_out": "hook_mlp_out",
+    "resid_post": "hook_resid_post",
+}
+"""Kind of site -> TransformerLens hook name inside a block, in the order they are computed.
+
+`gate` is what goes into the FFN's nonlinearity: the gate projection, or the pre-activation where the FFN has no gate.
+`post` is the input of the down projection. Shapes: pattern (batch, head, query, key); gate, up, post (batch, pos,
+d_ffn); all others (batch, pos, d_model).
+"""
+
+Edit = Callable[[Tensor], Tensor]
+"""Takes the tensor at a site and returns its replacement: a new tensor of the same shape, never changed in place."""
+
+Pick = Callable[[Tensor], Tensor]
+"""Takes the tensor at a site and returns what is to be kept of it."""
+
+
+def site(kind: str, layer: int) -> str:
+    """Full hook name, e.g. `site("resid_post", 3) == "blocks.3.hook_resid_post"`."""
+    return f"blocks.{layer}.{SITES[kind]}"
+
+
+class Runner:
+    """A model wrapped for hooks. The bridge changes `model.hf` in place: use the runner alone from here on.
+
+    Attributes: `n_layers`, `n_heads`, `d_model`, `d_ffn`, `vocab` (sizes), `has_gate` (False: the FFN has no gate and
+    the site kind `gate` is its pre-activation), `parallel` (True: attention and FFN read the same stream).
+    """
+
+    def __init__(self, model: Model):
+        self.model = model
+        model.hf.set_attn_implementation("eager")
+        name = type(model.hf).__name__
+        try:
+            self.bridge = build_bridge_from_module(model.hf.eval(), name, hf_config=model.hf.config)
+        except ValueError as error:
+            raise InputError(f"{model.name}: TransformerLens cannot wrap the architecture {name} ({error}).") from error
+        self.device = next(model.hf.parameters()).device
+        cfg = self.bridge.cfg
+        self.n_layers, self.n_heads, self.d_model, self.vocab = cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_vocab
+        names = self.bridge.hook_dict
+        self.has_gate = site("up", 0) in names
+        self.parallel = site("resid_mid", 0) not in names
+        self.d_ffn = cfg.d_mlp
+
+    def logits(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
+        """The model's output, before softmax, at every position."""
+        return self.run(ids)[0]
+
+    @torch.no_grad()
+    def run(
+        self,
+        ids: Tensor,
+        record: Collection[str] | Mapping[str, Pick] = (),
+        edits: Mapping[str, Edit] | None = None,
+        start_layer: int | None = None,
+        end_layer: int | None = None,
+        last: Int[Tensor, " batch"] | None = None,
+    ) -> tuple[Float[Tensor, "batch pos vocab"] | Float[Tensor, "batch vocab"], dict[str, Tensor]]:
+        """Run the model, or its upper part, with edits, and record what was asked for.
+
+        Args:
+            ids: token ids (batch, pos); with `start_layer` the residual stream entering it (batch, pos, d_model).
+            record: full site names to return; a site that is also edited is recorded after its edit. Where only a part
+                is wanted, a mapping from the name to what is to be kept of the tensor there.
+            edits: full site name -> function from the tensor there to its replacement.
+            start_layer: run only the blocks from this one on; the ones below are skipped, not computed. `n_layers`
+                leaves the final norm and the head.
+            end_layer: leave out the blocks from this one on; what the head then says is the lens on that stream.
+            last: position of each prompt's last token; with it the head runs there alone and logits are (batch, vocab).
+
+        Returns:
+            logits, and the recorded tensors by site name.
+
+        Raises:
+            InputError: the model has no such site, or a NaN or Inf came up (named: first layer and module).
+        """
+        edits = edits or {}
+        recorded: dict[str, Tensor] = {}
+        hooks = [(name, _edit(edit)) for name, edit in edits.items()]
+        picks = record if isinstance(record, Mapping) else dict.fromkeys(record, _whole)
+        hooks += [(name, _keep(recorded, name, pick)) for name, pick in picks.items()]
+        if last is not None:
+            rows = torch.arange(len(last), device=self.device)
+            hooks.append(("ln_final.hook_in", lambda stream, hook: stream[rows, last.to(self.device)][:, None]))
+        missing = {name for name, _ in hooks} - set(self.bridge.hook_dict)
+        if missing:
+            raise InputError(f"{self.model.name} has no site {min(missing)}: leave that kind of activation out.")
+        logits = self._forward(ids.to(self.device), hooks, start_layer, end_layer)
+        if not bool(torch.isfinite(logits).all()):
+            raise InputError(self.first_bad(ids, edits, start_layer))
+        return (logits if last is None else logits[:, 0]), recorded
+
+    @torch.no_grad()
+    def unembed(self, resid: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
+        """Logits read off a residual stream: the model's own final norm, head and soft-cap (the logit lens).
+
+        It is the model itself with every block skipped, so that nothing about a head has to be known here.
+        """
+        flat = resid.reshape(-1, 1, self.d_model).to(self.device, self.model.hf.dtype)
+        return self._forward(flat, [], self.n_layers).reshape(*resid.shape[:-1], -1)
+
+    def _forward(self, ids: Tensor, hooks: list, start_layer: int | None, end_layer: int | None = None) -> Tensor:
+        """The bridge's forward, or its part from `start_layer` on, up to `end_layer`; n_layers leaves norm and head."""
+        start, end = start_layer or 0, self.n_layers if end_layer is None else end_layer
+        if start == self.n_layers:
+            hooks = [("ln_final.hook_in", lambda stream, hook: ids), *hooks]
+        place: dict[str, Any] = {} if start_layer is None else {"start_at_layer": min(start, self.n_layers - 1)}
+        with self._skip([*range(start), *range(end, self.n_layers)]):
+            return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False, **place).float()
+
+    @contextmanager
+    def _skip(self, layers: Collection[int]) -> Iterator[None]:
+        """Let these blocks hand their input on; TransformerLens' own `start_at_layer` computes them for nothing."""
+        blocks = [vars(self.bridge.blocks[layer]) for layer in layers]  # a bridge's setattr goes elsewhere
+        try:
+            for block in blocks:
+                block["forward"] = lambda stream, *args, **kwargs: stream
+            yield
+        finally:
+            for block in blocks:
+                block.pop("forward", None)
+
+    @torch.no_grad()
+    def first_bad(self, ids: Tensor, edits: Mapping[str, Edit] | None = None, start_layer: int | None = None) -> str:
+        """A sentence that says in which layer and module the first NaN or Inf comes up; arguments as for `run`."""
+        names = [site(k, n) for n in range(start_layer or 0, self.n_layers) for k in SITES if k != "pattern"]
+        present = [name for name in names if name in self.bridge.hook_dict]
+        recorded: dict[str, Tensor] = {}
+        hooks = [(name, _edit(edit)) for name, edit in (edits or {}).items()]
+        self._forward(ids.to(self.device), hooks + [(n, _keep(recorded, n)) for n in present], start_layer)
+        bad = [name for name in present if name in recorded and not torch.isfinite(recorded[name]).all()]
+        where = "the final norm or the head"
+        if bad:
+            _, layer, point = bad[0].split(".", 2)
+            kind = next(kind for kind, hook in SITES.items() if hook == point)
+            where = f"layer {layer}, {kind}" if (layer, kind) != ("0", "resid_pre") else "the embedding"
+        return f"{self.model.name}: NaN or Inf in the activations, first in {where}: check that part of the weights."
+
+
+def _edit(edit: Edit) -> Callable:
+    return lambda tensor, hook: edit(tensor)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _keep(recorded: dict[str, Tensor], name: str, pick: Pick = _whole) -> Callable:
+    def keep(tensor: Tensor, hook: object) -> None:
+        recorded[name] = pick(tensor.detach())
+
+    return keep

@@ -1,0 +1,65 @@
+"""Claims stop a strict page and are reported on any other; computed text arrives as Markdown."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantcliff.book import ClaimError, Claims
+from quantcliff.book import text as book_text
+
+
+def test_failed_claim_stops_a_strict_page_with_name_and_sentence():
+    claims = Claims(strict=True)
+    assert claims.check("fine", "Eight bits keep the answers.", True)
+    with pytest.raises(ClaimError, match=r"'cliff'.*Two bits lose the answers"):
+        claims.check("cliff", "Two bits lose the answers.", np.bool(False))
+
+
+def test_failed_claim_on_another_model_is_reported():
+    claims = Claims(strict=False)
+    assert claims.check("one", "This holds.", np.float64(0.9) > 0.5) is True
+    assert claims.check("two", "This does | not.", False) is False
+    lines = claims.report().data.splitlines()
+    assert lines[0] == "Claims of this page that hold here: 1 of 2."
+    assert lines[-2:] == ["| This holds. | holds |", "| This does \\| not. | **does not hold** |"]
+
+
+def test_one_name_is_one_claim():
+    claims = Claims(strict=False)
+    claims.check("one", "This holds.", True)
+    with pytest.raises(ValueError, match="'one' is checked twice"):
+        claims.check("one", "That holds too.", True)
+
+
+def test_page_without_claims_says_so():
+    assert "no checked claim" in Claims(strict=True).report().data
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_report_has_a_row_per_claim_and_counts_them(held):
+    claims = Claims(strict=False)
+    for number, value in enumerate(held):
+        claims.check(str(number), f"Claim {number}\nover two lines.", value)
+    text = claims.report().data
+    assert f"{sum(held)} of {len(held)}" in text
+    assert text.count("over two lines. | holds |") == sum(held)
+    assert text.count("**does not hold**") == len(held) - sum(held)
+
+
+def test_say_dedents_and_say_table_formats(monkeypatch):
+    shown = []
+    monkeypatch.setattr(book_text, "display", lambda value: shown.append(value.data))
+    book_text.say("""
+        Two lines,
+        one paragraph.
+    """)
+    book_text.say(Claims(strict=False).report())
+    table = pd.DataFrame({"method": ["a|b", None], "accuracy": [0.256, np.nan], "n": pd.array([3, 4], "Int64")})
+    book_text.say_table(table, {"accuracy": "{:.1%}"})
+    assert shown == [
+        "Two lines,\none paragraph.",
+        "This page makes no checked claim.",
+        "| method | accuracy | n |\n|---|---|---|\n| a\\|b | 25.6% | 3 |\n| - | - | 4 |",
+    ]

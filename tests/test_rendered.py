@@ -1,0 +1,131 @@
+"""A built site opened in a real browser that has no network: charts, formulas, both themes, wide and on a phone.
+
+`SITE=_build/atlas/html pytest tests/test_rendered.py` opens that site too.
+"""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from tiny_book import write
+
+from quantcliff import book
+from quantcliff.book import Book
+from quantcliff.charts import BITS, FULL, METHODS, NEUTRAL
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom",
+         "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE localhost", "--window-size=1500,1000"]  # fmt: skip
+HARMLESS = ("Got invalid theme mode", "[PST]: ", "[togglebutton]")
+
+CHARTS = """\
+# Charts
+
+Inline $\\boldsymbol{h}_l$ and displayed:
+
+$$
+H = -\\frac{1}{\\ln n} \\sum_i p_i \\ln p_i
+$$
+
+```{code-cell} ipython3
+import altair as alt
+import pandas as pd
+
+from quantcliff import charts
+from quantcliff.book import say, say_table
+
+bits = [b for b in (8, 4, 3, 2) for _ in range(8)]
+table = pd.DataFrame({"bits": bits, "layer": [*range(8)] * 4, "share": [i / 40 for i in range(32)]})
+table["low"], table["high"] = table["share"] - 0.05, table["share"] + 0.05
+lines = charts.lines(table, alt.X("layer:O"), alt.Y("share:Q"), charts.bits_color(table), tooltip=["bits", "share"])
+title = "A title that is long enough to need two lines on any telephone"
+charts.finish(alt.layer(lines, charts.reference(0.2, "chance")), title, "Four lines, one per bit width, all rising.")
+```
+
+```{code-cell} ipython3
+square = alt.Chart(table).mark_rect().encode(x="layer:O", y="bits:N", color="share:Q").properties(width=220)
+charts.finish(alt.hconcat(square, square), "Side by side", "Two equal heat maps, share by layer and bits.")
+```
+
+```{code-cell} ipython3
+say(f"Computed: $x = {len(table)}$.")
+say_table(table.head(3).assign(a=1.0, wide="a rather wide column of text", wider="and another column that is as wide"))
+```
+"""
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves a site, and beside it the page that looks at it."""
+
+    def translate_path(self, path: str) -> str:
+        name = path.split("?")[0]
+        return str(Path(__file__).with_name("probe.html")) if name == "/probe.html" else super().translate_path(name)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def open_pages(site: Path, profile: Path) -> tuple[list[dict], list[str]]:
+    """What the probe saw on every page of a site, and what the browser's console said."""
+    pages = sorted(str(path.relative_to(site)) for path in site.glob("book/*.html"))
+    with ThreadingHTTPServer(("localhost", 0), partial(Handler, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://localhost:{server.server_port}/probe.html?{urlencode({'page': pages}, doseq=True)}"
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={60_000 * len(pages)}", url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=500)
+        server.shutdown()
+    result = re.search(r'<pre id="result">(.+?)</pre>', done.stdout, re.DOTALL)
+    assert result, f"the browser did not finish: {done.stderr[-2000:]}"
+    said = re.findall(r'CONSOLE[^"]*"(.*)", source:', done.stderr)
+    return json.loads(html.unescape(result[1])), [line for line in said if not line.startswith(HARMLESS)]
+
+
+@pytest.fixture(scope="module", params=["tiny", "SITE"])
+def site(request, tmp_path_factory):
+    """Folder of a built site: one made here, and the one that the environment variable SITE names."""
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine")
+    if request.param == "SITE":
+        if "SITE" not in os.environ:
+            pytest.skip("the environment variable SITE names no built site")
+        return Path(os.environ["SITE"]).resolve()
+    root = write(tmp_path_factory.mktemp("site") / "root", charts=CHARTS)
+    return book.build(Book.read(root), {}, root / "out").parent
+
+
+def test_every_page_draws_in_a_browser_without_network(site, tmp_path):
+    seen, console = open_pages(site, tmp_path)
+    assert console == []
+    assert len(seen) == 4 * len(list(site.glob("book/*.html")))
+    for view in seen:
+        assert view["drawn"] == view["described"] == view["charts"], view
+        assert view["typeset"] == view["formulas"], view
+        assert not view["broken"] and not view["foreign"], view
+        assert view["cut"] == view["unnamed"] == [], view
+        assert view["sideways"] <= 0 and view["stretched"], view
+        assert view["contrast"] >= 4.5, view
+        assert (view["background"] < 0.1) == (view["theme"] == "dark"), view
+    assert sum(view["charts"] for view in seen) >= 8
+    assert sum(view["formulas"] for view in seen) >= 12
+
+
+@pytest.mark.parametrize("color", [*BITS.values(), *METHODS.values(), FULL, NEUTRAL])
+@pytest.mark.parametrize("background", ["#ffffff", "#121212"])
+def test_chart_colors_stand_out_in_both_themes(color, background):
+    def luminance(code: str) -> float:
+        parts = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted([luminance(color), luminance(background)])
+    assert (high + 0.05) / (low + 0.05) >= 3
