@@ -14,8 +14,10 @@ import torch
 
 from quantcliff import atlas, models, tables
 from quantcliff.errors import InputError
+from quantcliff.probes import Probes
 from quantcliff.quantizers import Scheme, quantize
 from quantcliff.study import FULL, Study, answers, held, shelf, variants
+from quantcliff.tracing import Runner, Trace
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,24 @@ def test_models_have_their_own_modules_on_shared_weights_and_few_are_kept(make: 
     study.runner(labels[1]), study.runner(labels[0])
     assert list(study._models) == [labels[1], labels[0]], "the one last used stays"
     models.check_pair(study.base, study.model("rtn-2bit-g16"))
+
+
+@pytest.mark.parametrize("inside", [5, answers.INSIDE])
+def test_last_streams_are_recorded_once_and_read_for_any_of_the_prompts(make: Make, monkeypatch, inside: int) -> None:
+    monkeypatch.setattr(answers, "INSIDE", inside)
+    study, label = make(), "rtn-2bit-g16"
+    some, seen, run = study.probes.select([7, 1, 4]), [], Runner.run
+    fresh = Trace.record(study.runner(label), some, ["resid_post"], "last", study.run / "apart")["resid_post"]
+    for name in (FULL, label):
+        study.scores(name)
+    monkeypatch.setattr(Runner, "run", lambda self, ids, **k: seen.append(self.model.name) or run(self, ids, **k))
+    np.testing.assert_allclose(study.last_streams(label, some), fresh, atol=1e-5)
+    assert seen == ([] if inside > 5 else [label]), "a small study records a variant with its scores"
+    whole = study.last_streams(FULL)
+    np.testing.assert_array_equal(study.last_streams(FULL, some), whole[[7, 1, 4]])
+    foreign = Probes([[3, 1, 2]], [[1]], np.array([[0, 0]]), pd.DataFrame({"prompt": ["?"]}), pd.DataFrame())
+    assert study.last_streams(FULL, foreign).shape == (1, *whole.shape[1:])
+    assert seen[-1] == FULL, "a prompt that is not among the study's is run"
 
 
 # groups

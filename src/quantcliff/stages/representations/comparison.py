@@ -14,8 +14,8 @@ from quantcliff.stages.representations.alignment import SUBSPACES, chance_of, de
 from quantcliff.stages.representations.cka import cka_pairs
 from quantcliff.stages.representations.moments import blocks, jackknife
 from quantcliff.stages.representations.views import views
-from quantcliff.study import Study
-from quantcliff.tracing import Positions, Trace
+from quantcliff.study import FULL, Study
+from quantcliff.tracing import Positions
 
 PARALLEL_WIDTH = 1024
 """From this width on linear algebra may use several threads."""
@@ -129,10 +129,12 @@ def streams(
 ) -> tuple[Float[np.ndarray, "n layers d"], Float[np.ndarray, "n layers d"]]:
     """Residual streams after every layer of full precision and of a variant, at these positions of `study.inside`.
 
-    Memory-mapped; row i of one belongs to row i of the other.
+    Row i of one belongs to row i of the other; memory-mapped where they are as long as they are recorded.
     """
-    other = Trace.record(study.runner(label), study.inside, ["resid_post"], positions, study.run / "trace")
-    return study.trace("resid_post", positions=positions)["resid_post"], other["resid_post"]
+    if positions == "last":
+        return study.last_streams(FULL, study.inside), study.last_streams(label, study.inside)
+    here, there = (study.trace("resid_post", positions=positions, label=name) for name in (FULL, label))
+    return here["resid_post"], there["resid_post"]
 
 
 def compare(
