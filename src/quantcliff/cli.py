@@ -6,11 +6,13 @@ Everything heavy is imported inside a command, so that `--help` answers at once.
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantcliff import waiting
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -158,7 +160,10 @@ def diagnose(
     from quantcliff.diagnosis import report
 
     folder = out or Path("runs") / Path(quantized).resolve().name
-    found = ask(base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype)
+    found = ask(
+        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype,
+        say=partial(click.echo, err=True),
+    )  # fmt: skip
     click.echo(f"{report.text(found)}\n\nThe page with all evidence: {(folder / 'verdict.html').resolve()}")
     sys.exit(found.exit_code)
 
@@ -226,6 +231,7 @@ def _parameters(
 
 
 def main() -> None:
+    waiting.choose()
     try:
         app()
     except InputError as error:

@@ -317,6 +317,27 @@ def test_a_run_that_ends_at_a_layer_gives_its_stream_to_the_head(runners, name):
     torch.testing.assert_close(middle, runner.unembed(seen[site("resid_post", 1)]), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma", "neox"])
+def test_work_counts_blocks_by_token_and_the_head_by_row(runners, name):
+    runner, ids, last = runners[name], torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]]), torch.tensor([3, 2])
+    head = 320 * 32
+
+    def work(call):
+        before = Runner.work
+        call()
+        return Runner.work - before
+
+    fresh, tied = type(runner.model.hf)(runner.model.hf.config), name == "gemma"
+    assert 3 * runner.block_size == fresh.num_parameters() - (1 if tied else 2) * head
+    assert work(lambda: runner.run(ids, last=last)) == pytest.approx(8 * 3 * runner.block_size + 2 * head)
+    assert work(lambda: runner.run(ids)) == pytest.approx(8 * 3 * runner.block_size + 8 * head)
+    stream = torch.zeros(2, 4, 32)
+    assert work(lambda: runner.run(stream, start_layer=2, last=last)) == pytest.approx(8 * runner.block_size + 2 * head)
+    assert work(lambda: runner.run(ids, end_layer=1, last=last)) == pytest.approx(8 * runner.block_size + 2 * head)
+    assert work(lambda: runner.unembed(stream)) == pytest.approx(8 * head)
+    assert runner.plain_work(np.array([4, 3])) == pytest.approx(7 * 3 * runner.block_size + 2 * head)
+
+
 def test_a_full_disk_is_said_before_anything_is_written(runners, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

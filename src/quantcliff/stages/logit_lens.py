@@ -73,13 +73,13 @@ def lens(
         probability and rank (1-based) of the best right answer, entropy (nats), control (probability of the best
         wrong answer given).
     """
-    layers = []
+    found = {name: np.empty(streams.shape[:2]) for name in VALUES}
     for layer in range(streams.shape[1]):
         logits = runner.unembed(streams[:, layer])
         right = score_logits(logits, answers)
-        wrong = likeliest(logits, control)
-        layers.append(right[["probability", "rank", "entropy"]].assign(control=wrong).astype(float))
-    return {name: np.stack([frame[name].to_numpy() for frame in layers], axis=1) for name in VALUES}
+        for name in VALUES:
+            found[name][:, layer] = likeliest(logits, control) if name == "control" else right[name]
+    return found
 
 
 def read(

@@ -12,8 +12,9 @@ for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -61,8 +62,13 @@ class Runner:
     the site kind `gate` is its pre-activation), `parallel` (True: attention and FFN read the same stream).
     """
 
+    work: ClassVar[float] = 0.0
+    """Products of a weight and an activation that all runners of this process have computed; attention's own, which
+    grow with the square of the length and are few in short prompts, are left out."""
+
     def __init__(self, model: Model):
         self.model = model
+        self.block_size, self.head_size = _sizes(model)
         model.hf.set_attn_implementation("eager")
         name = type(model.hf).__name__
         try:
@@ -141,7 +147,15 @@ class Runner:
             hooks = [("ln_final.hook_in", lambda stream, hook: ids), *hooks]
         place: dict[str, Any] = {} if start_layer is None else {"start_at_layer": min(start, self.n_layers - 1)}
         with self._skip([*range(start), *range(end, self.n_layers)]):
-            return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False, **place).float()
+            logits = self.bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False, **place).float()
+        tokens = ids.shape[0] * ids.shape[1]
+        Runner.work += tokens * self.block_size * max(end - start, 0) + logits[..., 0].numel() * self.head_size
+        return logits
+
+    def plain_work(self, lengths: Int[np.ndarray, " prompt"]) -> float:
+        """`work` of one plain pass over prompts of these lengths: every block once at every token, the head at the
+        last."""
+        return float(lengths.sum() * self.block_size * self.n_layers + len(lengths) * self.head_size)
 
     @contextmanager
     def _skip(self, layers: Collection[int]) -> Iterator[None]:
@@ -170,6 +184,13 @@ class Runner:
             kind = next(kind for kind, hook in SITES.items() if hook == point)
             where = f"layer {layer}, {kind}" if (layer, kind) != ("0", "resid_pre") else "the embedding"
         return f"{self.model.name}: NaN or Inf in the activations, first in {where}: check that part of the weights."
+
+
+def _sizes(model: Model) -> tuple[float, float]:
+    """Weights of a block, on average, and of the head."""
+    embedding, head = (part.weight for part in (model.hf.get_input_embeddings(), model.hf.get_output_embeddings()))
+    ends = embedding.numel() + (0 if head is embedding else head.numel())
+    return (model.hf.num_parameters() - ends) / model.hf.config.num_hidden_layers, float(head.numel())
 
 
 def _edit(edit: Edit) -> Callable:

@@ -105,9 +105,10 @@ def rank_of(logits: Float[Tensor, "batch vocab"], answers: Sequence[Sequence[int
     Tokens that tie with it count as ahead of it, so that constant logits do not look like a right answer; other right
     answers never do.
     """
-    right = _right(logits, answers)
-    best = logits.masked_fill(~right, -torch.inf).amax(-1, keepdim=True)
-    return 1 + ((logits >= best) & ~right).sum(-1)
+    _, values = _at(logits, answers)
+    best = values.amax(-1, keepdim=True)
+    own = (values >= best) & ~values.isneginf()
+    return 1 + (logits >= best).sum(-1) - own.sum(-1)
 
 
 def score_logits(logits: Float[Tensor, "batch vocab"], answers: Sequence[Sequence[int]]) -> pd.DataFrame:
@@ -116,31 +117,33 @@ def score_logits(logits: Float[Tensor, "batch vocab"], answers: Sequence[Sequenc
     Columns: `answer` (token id of the likeliest right answer), `rank` (1-based, of that answer), `logprob` (natural
     log) and `probability` of it, `top1` (token id of the first choice), `entropy` (nats, of the whole distribution).
     """
-    logprobs = torch.log_softmax(logits.double(), -1)
-    best, answer = logprobs.masked_fill(~_right(logits, answers), -torch.inf).max(-1)
-    entropy = torch.special.entr(logprobs.exp()).sum(-1)
+    exact = logits.double()
+    total = exact.logsumexp(-1)
+    tokens, values = _at(exact, answers)
+    best, place = values.max(-1)
+    shares = (exact - total[:, None]).exp_()
     columns = {
-        "answer": answer,
+        "answer": tokens.gather(-1, place[:, None])[:, 0],
         "rank": rank_of(logits, answers),
-        "logprob": best,
-        "probability": best.exp(),
+        "logprob": best - total,
+        "probability": (best - total).exp(),
         "top1": logits.argmax(-1),
-        "entropy": entropy,
+        "entropy": (total - shares.mul_(exact).sum(-1)).clamp_min(0),
     }
     return pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
 
 
 def likeliest(logits: Float[Tensor, "batch vocab"], tokens: Sequence[Sequence[int]]) -> Float[np.ndarray, " batch"]:
     """Probability of the likeliest of some tokens, at the last token of each prompt; nan where there are none."""
-    at = logits.double().masked_fill(~_right(logits, tokens), -torch.inf).amax(-1)
-    found = (at - logits.double().logsumexp(-1)).exp().cpu().numpy()
+    exact = logits.double()
+    found = (_at(exact, tokens)[1].amax(-1) - exact.logsumexp(-1)).exp().cpu().numpy()
     return np.where([len(row) > 0 for row in tokens], found, np.nan)
 
 
 def divergence(reference: Float[Tensor, "batch vocab"], other: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
     """Kullback-Leibler divergence KL(reference || other) of the two distributions behind these logits, in nats."""
     p, q = torch.log_softmax(reference.double(), -1), torch.log_softmax(other.double(), -1)
-    return (torch.special.xlogy(p.exp(), p.exp()) - p.exp() * q).sum(-1).clamp_min(0)
+    return (p.exp() * (p - q)).sum(-1).clamp_min(0)
 
 
 Reference = Callable[[Int[np.ndarray, " batch"]], Float[Tensor, "batch vocab"]]
@@ -184,8 +187,12 @@ def _scored(
     return part.set_index(pd.Index(prompts))
 
 
-def _right(logits: Tensor, answers: Sequence[Sequence[int]]) -> Tensor:
-    right = torch.zeros_like(logits, dtype=torch.bool)
-    rows = np.repeat(np.arange(len(answers)), [len(tokens) for tokens in answers])
-    right[rows, np.concatenate([*map(np.asarray, answers), []]).astype(int)] = True
-    return right
+def _at(
+    logits: Float[Tensor, "batch vocab"], tokens: Sequence[Sequence[int]]
+) -> tuple[Int[Tensor, "batch most"], Float[Tensor, "batch most"]]:
+    """Some tokens of each prompt, distinct, side by side, and their logits; -inf where a prompt has fewer than most."""
+    rows = [list(dict.fromkeys(row)) for row in tokens]
+    most = max(1, *map(len, rows)) if rows else 1
+    ids = torch.tensor([[*row, *[0] * (most - len(row))] for row in rows], device=logits.device).reshape(-1, most)
+    given = torch.tensor([[place < len(row) for place in range(most)] for row in rows], device=logits.device)
+    return ids, logits.gather(-1, ids).masked_fill(~given.reshape(-1, most), -torch.inf)
