@@ -8,16 +8,20 @@ TORCH_INDEX ?=
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 BIN = $(VENV)/bin
 
-.PHONY: book test picture benchmark clean
+.PHONY: smollm2 book test picture benchmark clean
 
-book: $(VENV)/.book-installed
+book: $(VENV)/.book-installed smollm2
 	$(BIN)/quantcliff build
 
-test: $(VENV)/.test-installed
+test: $(VENV)/.test-installed smollm2
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
+
+# The real language model of the book, fetched once (93 MB); where it cannot be had, the book says what is missing.
+smollm2: $(VENV)/.book-installed
+	@$(BIN)/quantcliff fetch smollm2 || true
 
 picture: $(VENV)/.book-installed
 	$(BIN)/python -m quantcliff.charts.picture _build/atlas/tables/macro.parquet book/_static/cliff.png

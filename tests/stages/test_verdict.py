@@ -143,10 +143,16 @@ def test_a_model_that_keeps_its_answers_is_intact_whatever_its_signals(given_way
 
 
 @given(ways, st.floats(0, 1))
-def test_a_fault_in_the_weights_comes_first(given_ways, kept):
-    found = decide("v", table(given_ways, kept), ["layer 3, mlp.up_proj: ..."])
-    assert (found.mode, found.exit_code) == ("format bug", 13)
-    assert decide("v", NO_SIGNALS, ["x"]).mode == "format bug"
+def test_a_fault_in_the_weights_stands_beside_the_mode(given_ways, kept):
+    without, found = (decide("v", table(given_ways, kept), faults) for faults in ([], ["layer 3, mlp.up_proj: ..."]))
+    assert (found.mode, found.votes, found.exit_code) == (without.mode, without.votes, 13)
+    assert found.headline == f"format bug, {found.mode}"
+    assert report.summary(found).startswith(f"v: format bug, {found.mode}. ")
+    quick = decide("v", NO_SIGNALS, ["x"])
+    assert (quick.mode, quick.headline, quick.exit_code) == ("format bug", "format bug", 13)
+    odd = decide("v", table(given_ways, kept), (), ["layer 3, mlp.up_proj: ..."])
+    assert (odd.headline, odd.exit_code) == (without.mode, without.exit_code)
+    assert "Odd, harmless:\n- layer 3" in report.summary(odd)
 
 
 def test_exit_codes_are_distinct_and_only_intact_is_0():
@@ -431,12 +437,12 @@ def test_the_words_hold_the_numbers(diagnosed):
     assert all(name in said for name in found.dissent)
 
 
-def test_planted_faults_end_the_diagnosis_at_once(
+def test_planted_faults_end_a_quick_diagnosis_at_once(
     base: Path, text: Path, quantized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(verdict, "measure", lambda *_: pytest.fail("signals were measured"))
     bad = planted.scaled(quantized(4), tmp_path / "bad", 1)
-    arguments = ["diagnose", base, bad, "--text", text, "--n-facts", 40, "--out", tmp_path / "out"]
+    arguments = ["diagnose", base, bad, "--text", text, "--n-facts", 40, "--out", tmp_path / "out", "--quick"]
     result = CliRunner().invoke(cli.app, list(map(str, arguments)))
     assert result.exit_code == 13, result.output
     assert "format bug" in result.output
@@ -446,6 +452,14 @@ def test_planted_faults_end_the_diagnosis_at_once(
     assert stored["accuracy_kept"]["estimate"] is None
     assert all(line.startswith("layer 1, ") for line in stored["faults"])
     assert "wrong scale" in (tmp_path / "out" / "verdict.html").read_text()
+
+
+def test_planted_faults_are_a_finding_beside_the_mode(base: Path, text: Path, quantized, tmp_path: Path):
+    found = diagnose(base, planted.scaled(quantized(4), tmp_path / "bad", 1), text=text, n_facts=40, out=tmp_path / "o")
+    assert found.exit_code == 13
+    assert found.n_known and found.mode != "format bug"
+    assert all(line.startswith("layer 1, ") for line in found.faults)
+    assert found.headline in (tmp_path / "o" / "verdict.html").read_text()
 
 
 def test_the_same_scheme_without_the_fault_is_no_bug(base: Path, quantized):

@@ -4,8 +4,8 @@ import altair as alt
 import pandas as pd
 
 from quantcliff.charts.theme import FULL, finish, reference
+from quantcliff.filecheck import KINDS
 from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS, severity
-from quantcliff.stages.verdict.weights import KINDS
 
 COLORS = {INTACT: "#16937a", DEGRADED: "#a8660e", COLLAPSED: "#c0323a", NOTHING: "#737373"}
 """White letters stand out from all but the first, which has none, and all from a light and a dark page."""

@@ -26,19 +26,20 @@ def diagnose(
     device: str = "auto",
     dtype: str = "float32",
     seed: int = 0,
+    quick: bool = False,
     say: Callable[[str], object] = lambda line: None,
 ) -> Verdict:
     """The verdict on a quantized model, and its evidence on disk.
 
-    Weights are looked at first; a format bug ends the work, since nothing else would mean anything. Otherwise all
-    signals are measured. Writes `verdict.json`, `verdict.html` (one page that opens without a network),
-    `weights.parquet` and, unless there is a bug, `verdict.parquet` (signals as a whole and by layer). What was
+    Weights are looked at first, then all signals are measured. Writes `verdict.json`, `verdict.html` (one page that
+    opens without a network), `weights.parquet` and `verdict.parquet` (signals as a whole and by layer). What was
     measured before is read back from the same folder.
 
     Args:
         base, quantized: folders of models on this machine; "atlas" is the embedded base.
         facts: what to ask, as `facts.load`; `text`: a text file, asks for next tokens instead.
         out: folder of the results; None for runs/NAME OF QUANTIZED.
+        quick: stop after the weights if something is wrong with them.
         say: is told, at the end, what it cost.
 
     Raises:
@@ -53,12 +54,12 @@ def diagnose(
     label = next(iter(study.variants))
     stored = weights.measure(study)
     faults = list(weights.faulty(stored))
-    measured = NO_SIGNALS if faults else verdict.measure(study)
-    found = verdict.decide(label, measured, faults)
+    measured = NO_SIGNALS if faults and quick else verdict.measure(study)
+    found = verdict.decide(label, measured, faults, weights.harmless(stored))
     about = _about(study, base, quantized)
     _write(folder / "verdict.json", json.dumps({"about": about, **report.as_json(found)}, indent=1) + "\n")
     _write(folder / "verdict.html", report.page(found, measured, stored, about))
-    if not faults:
+    if not (faults and quick):
         say(_cost(study, Runner.work - before))
     return found
 

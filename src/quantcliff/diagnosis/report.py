@@ -25,11 +25,21 @@ MEANING = {
 }
 
 
+def meaning(verdict: Verdict) -> str:
+    """What the headline means; of a model with faults, what they are and what else is found."""
+    own = MEANING[verdict.mode]
+    if not verdict.faults or verdict.mode == "format bug":
+        return own
+    return f"{MEANING['format bug']} As it is stored now: {own[0].lower()}{own[1:]}"
+
+
 def summary(verdict: Verdict) -> str:
     """A few sentences: the mode, the answers kept, the votes, the layers, the faults."""
-    lines = [f"{verdict.variant}: {verdict.mode}. {MEANING[verdict.mode]}"]
+    lines = [f"{verdict.variant}: {verdict.headline}. {meaning(verdict)}"]
     if verdict.faults:
         lines += ["", *(f"- {fault}" for fault in verdict.faults)]
+    if verdict.odd:
+        lines += ["", "Odd, harmless:", *(f"- {odd}" for odd in verdict.odd)]
     if verdict.n_known:
         lines.append(
             f"It keeps {verdict.kept:.1%} of the {verdict.n_known:,} answers that full precision gets right (95% "
@@ -97,6 +107,7 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
         "outvoted": list(verdict.dissent),
         "first_layer": verdict.first,
         "faults": list(verdict.faults),
+        "odd": list(verdict.odd),
         "signals": rows,
     }
 
@@ -117,8 +128,8 @@ def page(verdict: Verdict, measured: pd.DataFrame, stored: pd.DataFrame, about: 
     bad = stored[stored["fault"] != ""]
     return environment.from_string(template).render(
         verdict=verdict,
-        summary=summary(verdict).splitlines()[1:] if verdict.n_known else [],
-        meaning=MEANING[verdict.mode],
+        summary=[line for line in summary(verdict).splitlines()[1:] if not line.startswith(("- ", "Odd"))],
+        meaning=meaning(verdict),
         about=about,
         evidence=table(verdict).to_dict("records"),
         signals=SIGNALS,

@@ -63,7 +63,7 @@ class Variants:
     @cached_property
     def calibration_text(self) -> list[str]:
         """Documents that GPTQ and AWQ are calibrated on."""
-        return quantizers.calibration_text(self._parameters.calibration)
+        return quantizers.calibration_text(self._parameters.calibration, model=self._parameters.model)
 
     def content(self, label: str) -> object:
         """What stands for a variant's weights, beside its base, where a table must know whether they changed."""

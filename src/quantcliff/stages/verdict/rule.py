@@ -1,12 +1,14 @@
-"""What is wrong with a quantized model: the signals added up to one of five verdicts.
+"""What is wrong with a quantized model: the signals added up to one verdict, and beside it what is stored wrongly.
 
 The rule, in this order:
 
-1. *format bug*: a linear layer holds weights that rounding cannot explain (`weights`).
-2. *intact*: at least 99% of full precision's right answers are kept.
-3. Otherwise every signal that applies has one vote, for collapse if it reads "collapsed", against it if it reads
+1. *intact*: at least 99% of full precision's right answers are kept.
+2. Otherwise every signal that applies has one vote, for collapse if it reads "collapsed", against it if it reads
    "degraded" or "intact". Two thirds of the votes decide between *computation collapse* and *signal degradation*; with
    less it is *mixed*. Signals that were outvoted are named; of a mixed verdict those of the smaller side.
+
+A *format bug*, weights that rounding cannot explain and that do harm (`weights`), is a finding beside the mode, not in
+its place: the finding may be wrong, and the rest is worth knowing.
 
 The two modes are those of arXiv 2604.19884; the rule is *chosen*. Thresholds stand in `signals`.
 """
@@ -27,12 +29,13 @@ from quantcliff.study import FULL, Study
 MAJORITY = 2 / 3
 
 EXIT_CODES = {"intact": 0, "signal degradation": 10, "computation collapse": 11, "mixed": 12, "format bug": 13}
-"""Modes, and what `quantcliff diagnose` exits with."""
+"""Modes, and what `quantcliff diagnose` exits with. "format bug" where there are faults, whatever the mode; it is the
+mode where nothing else was measured."""
 
 N_PROMPTS = 100
 
 NO_SIGNALS = pd.DataFrame(columns=[*COLUMNS, "severity", "reading", "sure"])
-"""Of a model whose faults made measuring pointless."""
+"""Of a model of which nothing but its weights was looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +46,12 @@ class Verdict:
         variant: its label.
         mode: a key of `EXIT_CODES`.
         kept: share of full precision's right answers that survive; `kept_low`, `kept_high` (95%, Wilson), of
-            `n_known`. NaN where a format bug made asking pointless.
+            `n_known`. NaN where it was not asked.
         votes: signals that read collapsed, and signals that apply.
         dissent: names of the outvoted ones.
         first: layers in which degradation and collapse show first; None where they show in no layer.
         faults: sentences about modules that are stored wrongly.
+        odd: sentences about modules that look odd and do no harm.
         signals: one row per signal: the columns of `evidence.gather` without layer, and severity, reading,
             sure, first_degraded, first_collapsed (layers), source, chosen.
     """
@@ -62,11 +66,17 @@ class Verdict:
     dissent: tuple[str, ...]
     first: dict[str, int | None]
     faults: tuple[str, ...]
+    odd: tuple[str, ...]
     signals: pd.DataFrame
 
     @property
+    def headline(self) -> str:
+        """The mode, a format bug in front of it."""
+        return f"format bug, {self.mode}" if self.faults and self.mode != "format bug" else self.mode
+
+    @property
     def exit_code(self) -> int:
-        return EXIT_CODES[self.mode]
+        return EXIT_CODES["format bug" if self.faults else self.mode]
 
 
 def measure(study: Study, n_prompts: int = N_PROMPTS) -> pd.DataFrame:
@@ -89,16 +99,19 @@ def verdicts(table: pd.DataFrame, stored: pd.DataFrame) -> dict[str, Verdict]:
         table: from `measure`.
         stored: from `weights.measure`.
     """
-    faults = {label: tuple(weights.faulty(rows)) for label, rows in stored.groupby("variant", sort=False)}
-    groups = table.groupby("variant", sort=False)
-    return {str(label): decide(str(label), rows, faults.get(label, ())) for label, rows in groups}
+    found = dict(iter(stored.groupby("variant", sort=False)))
+    return {
+        str(label): decide(str(label), rows, weights.faulty(found[label]), weights.harmless(found[label]))
+        for label, rows in table.groupby("variant", sort=False)
+    }
 
 
-def decide(variant: str, rows: pd.DataFrame, faults: Iterable[str] = ()) -> Verdict:
+def decide(variant: str, rows: pd.DataFrame, faults: Iterable[str] = (), odd: Iterable[str] = ()) -> Verdict:
     """The rule of this module for one variant.
 
     Args:
         rows: signal, layer, value, low, high, n, severity, reading and more, as `measure` makes them, or `NO_SIGNALS`.
+        faults, odd: sentences about the weights.
     """
     whole, layers = rows[rows["layer"].isna()], rows[rows["layer"].notna()]
     kept = whole[whole["signal"] == KEPT]
@@ -106,7 +119,8 @@ def decide(variant: str, rows: pd.DataFrame, faults: Iterable[str] = ()) -> Verd
     voting = signals[signals["reading"] != NOTHING]
     collapsed = voting["reading"] == COLLAPSED
     share = float(collapsed.mean()) if len(voting) else 0.0
-    if faults:
+    faults = tuple(faults)
+    if faults and rows.empty:
         mode = "format bug"
     elif (kept["reading"] == INTACT).all():
         mode = "intact"
@@ -120,7 +134,7 @@ def decide(variant: str, rows: pd.DataFrame, faults: Iterable[str] = ()) -> Verd
     value, low, high, n = kept[["value", "low", "high", "n"]].iloc[0] if len(kept) else (np.nan, np.nan, np.nan, 0)
     return Verdict(
         variant, mode, float(value), float(low), float(high), int(n), (int(collapsed.sum()), len(voting)),
-        tuple(voting.loc[minority, "signal"]), first_layers(layers), tuple(faults), signals,
+        tuple(voting.loc[minority, "signal"]), first_layers(layers), faults, tuple(odd), signals,
     )  # fmt: skip
 
 

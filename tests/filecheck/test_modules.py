@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantcliff import models
 from quantcliff.errors import InputError
+from quantcliff.filecheck import groups as grouped
+from quantcliff.filecheck import modules, rounding
 from quantcliff.models import levels
 from quantcliff.quantizers import Scheme, planted, quantize
 from quantcliff.stages.verdict import weights
@@ -34,9 +37,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("quantized")
 
 
+def table(base: Path, quantized: Path) -> pd.DataFrame:
+    """Of `weights.inspect`, modules tried out on a few sentences."""
+    model = models.load(base)
+    prompts = [model.tokenizer(text).input_ids for text in TEXT]
+    return weights.inspect(model, models.load(quantized), models.quantization_of(quantized), prompts)
+
+
 def found(base: Path, quantized: Path) -> list[str]:
-    table = weights.inspect(models.load(base), models.load(quantized), models.quantization_of(quantized))
-    return list(weights.faulty(table))
+    return list(weights.faulty(table(base, quantized)))
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -101,7 +110,7 @@ cases = st.tuples(st.integers(0, 10_000), st.sampled_from([32, 64, 128]), st.sam
 
 
 def kinds(exact: torch.Tensor, stored: torch.Tensor, bits: int, symmetric: bool) -> list[str]:
-    kind, _ = weights.faults(weights.compare(exact, stored, bits, symmetric), exact, stored)
+    kind, _ = grouped.faults(grouped.compare(exact, stored, bits, symmetric), exact, stored)
     return kind.tolist()
 
 
@@ -110,8 +119,8 @@ def kinds(exact: torch.Tensor, stored: torch.Tensor, bits: int, symmetric: bool)
 def test_rounding_is_never_a_fault_and_measures_as_perfect(case) -> None:
     seed, size, tails, bits, symmetric = case
     exact = groups(seed, size, tails)
-    stored, _ = weights.nearest(exact, bits, symmetric)
-    measured = weights.compare(exact, stored, bits, symmetric)
+    stored, _ = rounding.nearest(exact, bits, symmetric)
+    measured = grouped.compare(exact, stored, bits, symmetric)
     np.testing.assert_allclose(measured["stretch"], 1, atol=1e-9)
     np.testing.assert_allclose(measured["shift"], 0, atol=1e-9)
     np.testing.assert_allclose(measured["error"], measured["error_rounded"])
@@ -127,10 +136,10 @@ def test_weights_moved_about_before_rounding_are_no_fault(case, size_of_move: fl
     """
     seed, size, tails, bits, symmetric = case
     exact = groups(seed, size, max(tails, 10.0))
-    _, step = weights.nearest(exact, bits, symmetric)
+    _, step = rounding.nearest(exact, bits, symmetric)
     noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(seed), dtype=exact.dtype)
     move = size_of_move * step[:, None] * noise.clamp(-1.5, 1.5)
-    stored, _ = weights.nearest(exact + move, bits, symmetric)
+    stored, _ = rounding.nearest(exact + move, bits, symmetric)
     assert set(kinds(exact, stored, bits, symmetric)) == {""}
 
 
@@ -139,11 +148,11 @@ def test_weights_moved_about_before_rounding_are_no_fault(case, size_of_move: fl
 def test_one_wrong_scale_among_many(case, bad: int, factor: float) -> None:
     seed, size, tails, bits, symmetric = case
     exact = groups(seed, size, tails)
-    stored, _ = weights.nearest(exact, bits, symmetric)
+    stored, _ = rounding.nearest(exact, bits, symmetric)
     stored[bad] *= factor
-    assert weights.compare(exact, stored, bits, symmetric).loc[bad, "stretch"] == pytest.approx(factor)
+    assert grouped.compare(exact, stored, bits, symmetric).loc[bad, "stretch"] == pytest.approx(factor)
     assert [kind for kind in enumerate(kinds(exact, stored, bits, symmetric)) if kind[1]] == [(bad, "scale")]
-    assert set(kinds(exact, factor * weights.nearest(exact, bits, symmetric)[0], bits, symmetric)) == {"scale"}
+    assert set(kinds(exact, factor * rounding.nearest(exact, bits, symmetric)[0], bits, symmetric)) == {"scale"}
 
 
 @settings(max_examples=40, deadline=None)
@@ -151,12 +160,12 @@ def test_one_wrong_scale_among_many(case, bad: int, factor: float) -> None:
 def test_one_wrong_zero_point_among_many(case, bad: int, steps: int) -> None:
     seed, size, tails, bits, _ = case
     exact = groups(seed, size, tails)
-    stored, step = weights.nearest(exact, bits, False)
+    stored, step = rounding.nearest(exact, bits, False)
     stored[bad] -= steps * step[bad]
-    measured = weights.compare(exact, stored, bits, False)
+    measured = grouped.compare(exact, stored, bits, False)
     assert measured.loc[bad, "shift"] == pytest.approx(-steps)
     assert [kind for kind in enumerate(kinds(exact, stored, bits, False)) if kind[1]] == [(bad, "zero point")]
-    everywhere = weights.nearest(exact, bits, False)[0] - steps * step[:, None]
+    everywhere = rounding.nearest(exact, bits, False)[0] - steps * step[:, None]
     assert set(kinds(exact, everywhere, bits, False)) == {"zero point"}
 
 
@@ -165,18 +174,18 @@ def test_one_wrong_zero_point_among_many(case, bad: int, steps: int) -> None:
 def test_groups_in_another_order(case, order: list[int]) -> None:
     seed, _, _, bits, symmetric = case
     exact = groups(seed, 128, 100.0)
-    stored = weights.nearest(exact, bits, symmetric)[0][order]
-    kind, belongs = weights.faults(weights.compare(exact, stored, bits, symmetric), exact, stored)
+    stored = rounding.nearest(exact, bits, symmetric)[0][order]
+    kind, belongs = grouped.faults(grouped.compare(exact, stored, bits, symmetric), exact, stored)
     assert belongs == {group: other for group, other in enumerate(order) if group != other}
     assert (kind == "order").tolist() == [group != other for group, other in enumerate(order)]
 
 
 def test_a_modules_numbers_are_its_whole_error_and_the_medians_of_its_groups() -> None:
     exact = groups(3, 64, 10.0)
-    rounded, step = weights.nearest(exact, 4, False)
+    rounded, step = rounding.nearest(exact, 4, False)
     stored = exact + torch.linspace(1, 3, 48, dtype=exact.dtype)[:, None] * (rounded - exact)
     stored[7] += 20 * step[7]
-    row = weights._summary(weights.compare(exact, stored, 4, False), exact, stored, 1)
+    row = modules._summary(grouped.compare(exact, stored, 4, False))
     assert row["excess"] == pytest.approx(float((stored - exact).norm() / (rounded - exact).norm()))
     assert row["match"] > 0.97
     assert row["shift"] == pytest.approx(0, abs=0.1)
@@ -184,13 +193,13 @@ def test_a_modules_numbers_are_its_whole_error_and_the_medians_of_its_groups() -
 
 def test_a_grid_reaches_0_where_no_weight_does() -> None:
     exact = groups(4, 64, 10.0).abs() + 1
-    torch.testing.assert_close(weights.nearest(exact, 2, False)[1], exact.amax(1) / 3)
-    torch.testing.assert_close(weights.nearest(-exact, 2, False)[1], exact.amax(1) / 3)
+    torch.testing.assert_close(rounding.nearest(exact, 2, False)[1], exact.amax(1) / 3)
+    torch.testing.assert_close(rounding.nearest(-exact, 2, False)[1], exact.amax(1) / 3)
 
 
 def test_a_group_a_little_too_large_is_no_fault_because_another_is_far_too_large() -> None:
     exact = groups(5, 64, 10.0)
-    stored = weights.nearest(exact, 4, False)[0]
+    stored = rounding.nearest(exact, 4, False)[0]
     stored[3] *= 2.5
     stored[9] *= 1000
     assert [index for index, kind in enumerate(kinds(exact, stored, 4, False)) if kind] == [9]
@@ -206,14 +215,14 @@ def test_a_group_size_that_does_not_divide_the_rows_is_the_whole_row(base: Path,
 
 
 def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong() -> None:
-    assert "mlp.down_proj" in weights._twin("mlp.up_proj")
-    assert "self_attn.v_proj" in weights._twin("self_attn.o_proj")
-    assert weights._twin("mlp.gate_proj") == ""
+    assert "mlp.down_proj" in modules._twin("mlp.up_proj")
+    assert "self_attn.v_proj" in modules._twin("self_attn.o_proj")
+    assert modules._twin("mlp.gate_proj") == ""
 
 
 def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:
     exact = groups(1, 128, 100.0)
-    stored = weights.nearest(exact, 4, False)[0]
+    stored = rounding.nearest(exact, 4, False)[0]
     assert set(kinds(exact, stored.flip(1), 4, False)) == {"values"}
     stored[7] = stored[7].flip(0)
     assert [index for index, kind in enumerate(kinds(exact, stored, 4, False)) if kind == "values"] == [7]
@@ -222,14 +231,14 @@ def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:
 def test_a_group_of_equal_weights_says_nothing() -> None:
     exact = groups(2, 64, 10.0)
     exact[3] = 0.0
-    stored = weights.nearest(exact, 4, False)[0]
+    stored = rounding.nearest(exact, 4, False)[0]
     assert set(kinds(exact, stored, 4, False)) == {""}
 
 
 @pytest.mark.parametrize(("bits", "size"), [(2, 32), (3, 64), (4, 128), (8, 128), (4, 256)])
 def test_bits_and_group_size_are_read_off_the_weights(bits: int, size: int) -> None:
     exact = torch.randn(64, 256, generator=torch.Generator().manual_seed(bits), dtype=torch.float64)
-    stored = weights.nearest(exact.reshape(-1, size), bits, False)[0].reshape(64, 256)
+    stored = rounding.nearest(exact.reshape(-1, size), bits, False)[0].reshape(64, 256)
     assert levels.infer(stored) == (bits, size)
     assert levels.infer(stored.float()) == (bits, size)
     assert levels.infer(exact) is None
