@@ -6,11 +6,13 @@ Everything heavy is imported inside a command, so that `--help` answers at once.
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantcliff import waiting
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -182,8 +184,9 @@ def diagnose(
 
     folder = out or Path("runs") / Path(quantized).resolve().name
     found = ask(
-        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, quick=quick
-    )
+        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, quick=quick,
+        say=partial(click.echo, err=True),
+    )  # fmt: skip
     click.echo(f"{report.text(found)}\n\nThe page with all evidence: {(folder / 'verdict.html').resolve()}")
     sys.exit(found.exit_code)
 
@@ -251,6 +254,7 @@ def _parameters(
 
 
 def main() -> None:
+    waiting.choose()
     try:
         app()
     except InputError as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from quantcliff.errors import InputError
 from quantcliff.filecheck.groups import KINDS, compare, excess, faults
@@ -14,6 +15,9 @@ from quantcliff.quantizers import CHAINS, unsmoothed
 
 ALIKE = 0.9
 """Cosine that the two models' embeddings must have, at 4 bits still 0.99; unrelated or rotated ones have about 0."""
+
+ROWS = 4096
+"""Rows of the embeddings that are compared at a time."""
 
 
 def inspect(
@@ -72,8 +76,12 @@ def inspect(
 
 def check_base(base: Model, quantized: Model) -> None:
     """Raises InputError where the embeddings of the two models have nothing in common."""
-    one, other = (model.hf.get_input_embeddings().weight.detach().double() for model in (base, quantized))
-    cosine = float((one * other).sum() / (one.norm() * other.norm()))
+    both = [model.hf.get_input_embeddings().weight.detach() for model in (base, quantized)]
+    sums = torch.zeros(3, dtype=torch.float64)
+    for rows in zip(*(weight.split(ROWS) for weight in both), strict=True):
+        one, other = (part.double().cpu() for part in rows)
+        sums += torch.stack([(one * other).sum(), one.pow(2).sum(), other.pow(2).sum()])
+    cosine = float(sums[0] / (sums[1] * sums[2]).sqrt())
     if cosine < ALIKE:
         raise InputError(
             f"{quantized.name} was not made from {base.name}: their embeddings have a cosine of {cosine:.2f}; give the "

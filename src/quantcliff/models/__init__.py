@@ -5,7 +5,7 @@ from quantcliff.models.folders import config_of, digest_of, folder_of, quantizat
 from quantcliff.models.levels import grid_of, infer
 from quantcliff.models.linears import LAYER, layer_of, linears, place
 from quantcliff.models.loading import DTYPES, Model, check_device, check_dtype, default_device, load
-from quantcliff.models.pairs import check_pair, splice
+from quantcliff.models.pairs import check_pair, splice, twin
 
 __all__ = [
     "DTYPES",
@@ -27,4 +27,5 @@ __all__ = [
     "place",
     "quantization_of",
     "splice",
+    "twin",
 ]

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -33,6 +34,13 @@ def check_pair(base: Model, quantized: Model) -> None:
     one, other = base.tokenizer, quantized.tokenizer
     if one.get_vocab() != other.get_vocab() or one(PROBE_TEXT).input_ids != other(PROBE_TEXT).input_ids:
         raise InputError(f"{pair}: their tokenizers differ, so the same prompt would be two different inputs")
+
+
+def twin(model: Model, name: str | None = None) -> Model:
+    """The same model once more, on the same weights in memory: its modules may be wrapped and exchanged freely, its
+    weights may be read; copy them (`copy.deepcopy(model.hf)`) before you change any."""
+    shared = {id(tensor): tensor for tensor in [*model.hf.parameters(), *model.hf.buffers()]}
+    return replace(model, hf=copy.deepcopy(model.hf, shared), name=name or model.name)
 
 
 def splice(base: Model, other: Model, take: Callable[[str], bool]) -> Model:
