@@ -30,8 +30,3 @@ def test_a_signal_over_depth() -> None:
     assert "at 4 bits 0.60 half-way up and 0.80 at last; at 2 bits 0.10" in spec["description"]
     (data,) = [part for part in spec["datasets"].values() if len(part) == 8]
     assert [row["depth"] for row in data if row["bits"] == 4] == [0.25, 0.5, 0.75, 1.0]
-
-
-def test_the_error_of_two_grids() -> None:
-    rows = [{"bits": 4, "weights": name, "error": 0.1, "low": 0.05, "high": 0.2} for name in ("SmolLM2", "Gaussian")]
-    assert "Gaussian at 4 bits 0.100" in charts.grid_error(pd.DataFrame(rows)).to_dict()["description"]

@@ -1,11 +1,10 @@
 """Charts that set two models side by side: their verdicts, and one signal over the depth of each."""
 
-from collections.abc import Mapping
 
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import METHODS, bits_color, finish, lines
+from quantcliff.charts.theme import bits_color, finish, lines
 
 MODES = {
     "intact": ("#16937a", ""), "signal degradation": ("#a8660e", "/"), "mixed": ("#7d5ba6", "~"),
@@ -72,23 +71,3 @@ def over_depth(table: pd.DataFrame, model: str, signal: str, method: str = "gptq
         f"{signal.capitalize()} of {model} by depth, one line with a 95% band per bit width: {'; '.join(words)}.",
         height=200,
     )
-
-
-def grid_error(table: pd.DataFrame) -> alt.LayerChart:
-    """Relative error of plain rounding of a model's weights beside that of Gaussian ones of the same shapes.
-
-    Args:
-        table: columns bits, weights ("SmolLM2" or "Gaussian"), error (relative, Frobenius), low, high (over modules).
-    """
-    color = alt.Color("weights:N", title=None, scale=alt.Scale(range=list(METHODS.values())[:2]))
-    x = alt.X("bits:O", sort="descending", title="bits", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("error:Q", title="relative error of the weights", scale=alt.Scale(type="log"))
-    base = alt.Chart(table).encode(x=x, color=color, xOffset="weights:N")
-    points = base.mark_point(size=70, filled=True).encode(y=y, tooltip=["weights", "bits", alt.Tooltip("error")])
-    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", scale=alt.Scale(type="log")), y2="high:Q")
-    words = [f"{row.weights} at {row.bits} bits {row.error:.3f}" for row in table.itertuples()]
-    return finish(
-        alt.layer(bars, points), "Does the old grid flatter a width?",
-        "Relative error of plain rounding, of the model's own weights and of Gaussian ones of the same shapes, by bit "
-        f"width; bars span nine tenths of the modules. {'; '.join(words)}.",
-    )  # fmt: skip
