@@ -1,7 +1,7 @@
 """In: a checkpoint folder. Out: a plain, dequantized Hugging Face model, what its files state, and pairs of models."""
 
 from quantcliff.models import dequantize
-from quantcliff.models.folders import config_of, digest_of, folder_of, quantization_of
+from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of
 from quantcliff.models.levels import grid_of, infer
 from quantcliff.models.linears import LAYER, layer_of, linears, place
 from quantcliff.models.loading import DTYPES, Model, check_device, check_dtype, default_device, load
@@ -24,6 +24,7 @@ __all__ = [
     "layer_of",
     "linears",
     "load",
+    "named",
     "place",
     "quantization_of",
     "splice",

@@ -10,8 +10,10 @@ from transformers import AutoConfig, PretrainedConfig
 from quantcliff import atlas, smollm2
 from quantcliff.errors import InputError
 
-NAMED = (atlas.NAME, smollm2.NAME)
-"""Models that have a name of their own instead of a folder's."""
+
+def named() -> dict[str, Path]:
+    """Where the models lie that have a name of their own; SmolLM2's folder is there once it is fetched."""
+    return {atlas.NAME: atlas.MODEL, smollm2.NAME: smollm2.folder()}
 
 
 def folder_of(source: str | Path) -> Path:
@@ -20,8 +22,7 @@ def folder_of(source: str | Path) -> Path:
     Raises:
         InputError: it is not a folder, or has no `config.json` or no safetensors weights; SmolLM2 is not fetched yet.
     """
-    named = {atlas.NAME: atlas.MODEL, smollm2.NAME: smollm2.folder()}
-    folder = named.get(str(source), Path(source).expanduser())
+    folder = named().get(str(source), Path(source).expanduser())
     if str(source) == smollm2.NAME and not folder.is_dir():
         raise InputError(f"SmolLM2 is not on this machine; {smollm2.HOW}")
     if not folder.is_dir():

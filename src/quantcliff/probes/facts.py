@@ -6,7 +6,7 @@ object as it follows the prompt (method of arXiv 2604.19884, conventions in the 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,19 +86,26 @@ def _frame(rows: list[sources.Row]) -> pd.DataFrame:
     )
 
 
+def no_drops() -> pd.DataFrame:
+    """The table `Facts.dropped` of facts of which none is left out."""
+    return pd.DataFrame(columns=list(DROPPED))
+
+
 def embedded() -> Facts:
-    """All embedded facts, the trivial ones apart, each in its relation's first plain template."""
-    rows, trivial = _without_trivial(sources.embedded())
-    return Facts(_frame(rows), pd.DataFrame(trivial, columns=list(DROPPED)), smollm2.NAME)
+    """All embedded facts, each in the first plain wording of its relation (`sources.wordings`)."""
+    return Facts(_frame(sources.embedded()), no_drops(), smollm2.NAME)
 
 
-def paraphrases(facts: Facts) -> Facts:
-    """The same facts in every template of their relation: several rows with one number in the column `fact`.
+def paraphrases(facts: Facts, templates: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
+    """The same facts in every wording of their relation: several rows with one number in the column `fact`.
 
-    A fact of a file keeps its one prompt. A template that holds the object in another place (or makes the subject hold
-    it) is left out for that fact, and listed in `dropped`.
+    A fact of a file keeps its one prompt. Where the object stands in the prompt the wording is left out for that fact,
+    and listed in `dropped`.
+
+    Args:
+        templates: wordings by relation; None for those of the fact source.
     """
-    templates = sources.templates(facts.name)
+    templates = sources.wordings(facts.name) if templates is None else templates
     numbers, rows = [], []
     for fact in facts.rows.itertuples():
         band = None if pd.isna(fact.band) else int(fact.band)

