@@ -15,7 +15,7 @@ from quantcliff.models import config_of, folder_of, linears, named
 GROUP_SIZES = (128, 64, 32)
 """Tried in this order for an unknown model; one group per row where none of them fits."""
 
-PARAMETERS = ("facts", "calibration", "group_size", "dtype", "n_facts")
+PARAMETERS = ("facts", "calibration", "group_size", "dtype", "n_facts", "n_prompts", "n_patched")
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,15 @@ class Preset:
     n_facts: int
     methods: tuple[str, ...]
     widths: tuple[int, ...]
+    n_prompts: int | None = None
+    n_patched: int | None = None
     models: tuple[str, ...] = ()
     note: str = ""
 
     @property
     def parameters(self) -> dict[str, Any]:
         """Values for the chapters' parameters of these names; `method` is among them where there is but one."""
-        own = {name: getattr(self, name) for name in PARAMETERS}
+        own = {name: getattr(self, name) for name in PARAMETERS if getattr(self, name) is not None}
         return own | ({"method": self.methods[0]} if len(self.methods) == 1 else {})
 
     def fill(self, given: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
