@@ -116,8 +116,9 @@ def fetch(name: str) -> None:
 def facts(source: str, model: str) -> None:
     """Show what a fact SOURCE holds, and what of it cannot be asked and why.
 
-    SOURCE is "atlas", "smollm2" (those that SmolLM2 knows), a ParaRel folder, or a .jsonl or .csv file with the fields prompt (which stops before the
-    answer), subject (as it stands in the prompt), object or objects (the right answers), and perhaps relation.
+    SOURCE is "atlas", "smollm2" (those that SmolLM2 knows), a ParaRel folder, or a .jsonl or .csv file with the fields
+    prompt (which stops before the answer), subject (as it stands in the prompt), object or objects (the right answers),
+    and perhaps relation.
     """
     from transformers import AutoTokenizer
 
@@ -162,7 +163,8 @@ def quantize(
         method=method, bits=bits, group_size=own.group_size if group_size is None else group_size, symmetric=symmetric,
         damping=damping,
     )  # fmt: skip
-    text = [] if method == "rtn" else library.calibration_text(calibration or own.calibration, model=base, method=method)
+    source = calibration or own.calibration
+    text = [] if method == "rtn" else library.calibration_text(source, model=base, method=method)
     library.export(base, scheme, text, out)
     click.echo(f"The quantized model is ready: {out.resolve()}")
 

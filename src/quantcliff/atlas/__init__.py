@@ -18,5 +18,5 @@ NAME = "atlas"
 MODEL = FOLDER / "model"
 """Folder of the shipped checkpoint: plain `AutoModelForCausalLM.from_pretrained` loads it."""
 
-__all__ = ["FOLDER", "MODEL", "NAME", "Fact", "Relation", "Stream", "Writer", "load_facts", "load_relations", "popularity",
-           "prompt", "sentence"]  # fmt: skip
+__all__ = ["FOLDER", "MODEL", "NAME", "Fact", "Relation", "Stream", "Writer", "load_facts", "load_relations",
+           "popularity", "prompt", "sentence"]  # fmt: skip

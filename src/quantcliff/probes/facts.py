@@ -62,7 +62,9 @@ def load(source: str | Path, *, n_facts: int | None = None, seed: int = 0) -> Fa
     elif path.is_file() and path.suffix in (".jsonl", ".csv"):
         rows, drops = sources.table(path)
     else:
-        raise InputError(f"{source} is no fact source; give 'atlas', 'smollm2', a ParaRel folder, or a .jsonl or .csv file")
+        raise InputError(
+            f"{source} is no fact source; give 'atlas', 'smollm2', a ParaRel folder, or a .jsonl or .csv file"
+        )
     rows, trivial = _without_trivial(rows)
     if not rows:
         raise InputError(f"{source} holds no fact that can be asked: in every one the object stands in the prompt")

@@ -1,7 +1,7 @@
 """What plain rounding costs each matrix of a model, beside what it costs a Gaussian matrix of the same shape.
 
-Weights that were quantized before lie on an old grid; where a new grid falls on it, rounding is cheaper than it would be
-for weights that never were, and a bit width looks better than it is. A ratio near 1 says that the old grid does not
+Weights that were quantized before lie on an old grid; where a new grid falls on it, rounding is cheaper than it would
+be for weights that never were, and a bit width looks better than it is. A ratio near 1 says that the old grid does not
 matter.
 """
 

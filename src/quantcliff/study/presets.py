@@ -49,10 +49,11 @@ class Preset:
 def known() -> dict[str, Preset]:
     """All entries of the file by name."""
     entries = yaml.safe_load((Path(__file__).parent / "presets.yaml").read_text(encoding="utf-8"))
-    return {
-        name: Preset(**{field: tuple(value) if isinstance(value, list) else value for field, value in entry.items()})
-        for name, entry in entries.items()
-    }
+    found = {}
+    for name, entry in entries.items():
+        fields: dict[str, Any] = {field: tuple(v) if isinstance(v, list) else v for field, v in entry.items()}
+        found[name] = Preset(**fields)
+    return found
 
 
 def preset_of(model: str | Path, name: str | None = None) -> Preset:

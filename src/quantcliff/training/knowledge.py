@@ -38,8 +38,8 @@ SIEVE = 5
 
 
 def select(model: Model, coarse: Model, facts: Facts, work: Path) -> pd.DataFrame:
-    """The facts that a model knows, with the columns of `FIELDS`: `objects` joined by "|", `prompt` the one that `facts`
-    has, `answered` of `asked` paraphrases right.
+    """The facts that a model knows, with the columns of `FIELDS`: `objects` joined by "|", `prompt` the one that
+    `facts` has, `answered` of `asked` paraphrases right.
 
     Args:
         model, coarse: full precision in float32 and in bfloat16, neither wrapped by a runner.
@@ -60,7 +60,7 @@ def select(model: Model, coarse: Model, facts: Facts, work: Path) -> pd.DataFram
 
 
 def ask(model: Model, coarse: Model, facts: Facts) -> pd.DataFrame:
-    """`select` at one go: the paraphrases are asked in turn, and a fact that can no longer be known is asked no more."""
+    """`select` at one go: paraphrases are asked in turn, and a fact that can no longer be known is asked no more."""
     ways = fact_sources.paraphrases(facts)
     probes = fact_sources.probe(ways, model.tokenizer)
     template = ways.rows.drop_duplicates("prompt").set_index("prompt")["template"][probes.table["prompt"]].to_numpy()
