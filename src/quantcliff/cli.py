@@ -297,6 +297,27 @@ def known_facts(out: Path, pararel: Path | None) -> None:
     click.echo(f"{len(known)} of {len(asked)} facts are known: {out}")
 
 
+@smollm2_group.command()
+@click.argument("run", type=FILE)
+def ship(run: Path) -> None:
+    """Copy the tables of a finished `quantcliff build -p model smollm2` from its RUN folder into the package."""
+    import subprocess
+    from datetime import UTC, datetime
+
+    from quantcliff.stages import smollm2 as stage
+    from quantcliff.study import Study, preset_of
+
+    own = preset_of("smollm2")
+    study = Study(
+        "smollm2", method=own.methods, bits=own.widths, group_size=own.group_size, facts=own.facts,
+        n_facts=own.n_facts, calibration=own.calibration, run=run,
+    )  # fmt: skip
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    about = {"command": "quantcliff build -p model smollm2", "commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    stage.ship(run, study, about)
+    click.echo(f"The tables are shipped: {stage.FOLDER}")
+
+
 def _parameters(
     given: tuple[tuple[str, str], ...], params: Path | None, chapters: "Iterable[Chapter]", preset: str | None
 ) -> dict[str, Any]:
