@@ -14,6 +14,7 @@ that stands below rank `SIEVE` there is taken as wrong, and float32 decides all 
 import csv
 import hashlib
 import json
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def select(model: Model, coarse: Model, facts: Facts, work: Path) -> pd.DataFram
     parts = []
     relations = list(facts.rows.groupby("relation"))
     for relation, rows in tqdm(relations, desc="facts asked, relations", disable=None):
-        file = work / f"{relation}-{_key(model, rows)}.csv"
+        file = work / f"{relation}-{_key(model, rows, facts.name)}.csv"
         if not file.is_file():
             found = ask(model, coarse, Facts(rows, fact_sources.no_drops(), facts.name))
             part = file.with_suffix(".part")
@@ -120,6 +121,7 @@ def write(model: Model, facts: Facts, known: pd.DataFrame, out: Path, command: s
     counts = known.groupby("relation").size()
     about = {
         "command": command,
+        "commit": commit(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "model": model.name,
         "model_digest": model.digest,
@@ -132,7 +134,17 @@ def write(model: Model, facts: Facts, known: pd.DataFrame, out: Path, command: s
     out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def _key(model: Model, rows: pd.DataFrame) -> str:
-    """Changes with the model and the questions."""
-    content = [model.digest, rows["subject"].tolist(), rows["objects"].tolist(), rows["template"].tolist()]
+def commit() -> str:
+    """The commit of the checkout that this package runs from; empty where it is no checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _key(model: Model, rows: pd.DataFrame, name: str) -> str:
+    """Changes with the model, the facts and all their wordings."""
+    ways = fact_sources.paraphrases(Facts(rows, fact_sources.no_drops(), name)).rows
+    content = [model.digest, NOBODY, SIEVE, ways["prompt"].tolist(), ways["objects"].tolist(), rows["prompt"].tolist()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

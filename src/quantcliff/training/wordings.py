@@ -5,6 +5,9 @@ is" by "a": the model is not wrong, it is not asked. So each relation has a pool
 sheet, questions, and the embedded model's own templates), all tried on `SAMPLE` facts of the relation; the five with
 the most right answers are used, the best of them in studies. Only full precision is asked, so that nothing about
 quantization enters the choice. ParaRel's sentences are not among them.
+
+Why a pool: under most of the embedded model's six templates, the first wordings tried, SmolLM2 answered none of 576
+facts (16 of each relation, drawn at random): at most 0.7% of them, 140 of all 20,990.
 """
 
 import pandas as pd
