@@ -1,4 +1,5 @@
-# make book: from a bare clone to the site. make test: style, types, direction of imports, tests. make picture: the chart in README.md.
+# make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
+# make book-smollm2: the whole book about SmolLM2, up to an hour. make picture: the chart in README.md.
 # make benchmark: our ways of computing beside the plain ones.
 # VENV=folder puts the environment elsewhere; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids CUDA wheels.
 
@@ -8,10 +9,13 @@ TORCH_INDEX ?=
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 BIN = $(VENV)/bin
 
-.PHONY: smollm2 book test picture benchmark clean
+.PHONY: smollm2 book book-smollm2 test picture benchmark clean
 
 book: $(VENV)/.book-installed smollm2
 	$(BIN)/quantcliff build
+
+book-smollm2: $(VENV)/.book-installed smollm2
+	$(BIN)/quantcliff build -p model smollm2
 
 test: $(VENV)/.test-installed smollm2
 	$(BIN)/ruff check .

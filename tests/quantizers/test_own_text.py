@@ -120,3 +120,11 @@ def test_calibration_named_self(tiny_llama):
 @pytest.mark.skipif(not FOLDER.is_dir(), reason=f"SmolLM2 is not on this machine; {smollm2.HOW}")
 def test_smollm2_puts_nothing_in_front_of_a_text():
     assert lead_of(AutoTokenizer.from_pretrained(FOLDER)) == []
+
+
+def test_awq_is_given_a_quarter(tiny_llama):
+    whole = calibration_text("self:8x16", model=tiny_llama)
+    assert len(whole) == 8
+    assert calibration_text("self:8x16", model=tiny_llama, method="awq") == whole[:2]
+    assert len(calibration_text("self:2x16", model=tiny_llama, method="awq")) == 1
+    assert calibration_text("atlas", 8, method="awq") == calibration_text("atlas", 8)

@@ -16,11 +16,14 @@ from quantcliff.quantizers.own_text import self_text, sizes_of
 
 CALIBRATION_DOCUMENTS = 256
 CALIBRATION_SEED = 20_260_419
+AWQ_SHARE = 4
 MAX_TOKENS = 2048
 TOKENS_PER_BATCH = 4096
 
 
-def calibration_text(source: str = "atlas", n: int | None = None, *, model: str | Path | None = None) -> list[str]:
+def calibration_text(
+    source: str = "atlas", n: int | None = None, *, model: str | Path | None = None, method: str = "gptq"
+) -> list[str]:
     """Up to n documents (`CALIBRATION_DOCUMENTS`) to calibrate on.
 
     Args:
@@ -29,6 +32,9 @@ def calibration_text(source: str = "atlas", n: int | None = None, *, model: str 
             documents of how many tokens), or a text file: paragraphs, or lines where it has no blank line, spread
             evenly over the file.
         model: whose text "self" is: a folder or a name.
+        method: whom it is for. AWQ looks for one scale per channel where GPTQ fits every weight, needs a tenth of the
+            text (arXiv 2306.00978, section on data efficiency) and reads it twenty times a layer; of what a model
+            writes itself it is given one document in `AWQ_SHARE`.
 
     Raises:
         InputError: no such file, or nothing in it; "self" without a model.
@@ -36,7 +42,8 @@ def calibration_text(source: str = "atlas", n: int | None = None, *, model: str 
     if sizes := sizes_of(source):
         if model is None:
             raise InputError("calibration 'self' is text that a model writes: say which model")
-        return self_text(model, *sizes)[:n]
+        documents = self_text(model, *sizes)[:n]
+        return documents[: max(1, len(documents) // AWQ_SHARE)] if method == "awq" else documents
     n = CALIBRATION_DOCUMENTS if n is None else n
     if source == "atlas":
         return list(itertools.islice(Writer(load_facts()).texts(CALIBRATION_SEED), n))

@@ -52,8 +52,12 @@ class Held:
 
     @property
     def calibration_text(self) -> list[str]:
-        """Documents that GPTQ and AWQ are calibrated on."""
-        return self._made.calibration_text
+        """Documents that GPTQ is calibrated on, and whatever else looks at running text."""
+        return self.calibration_for("gptq")
+
+    def calibration_for(self, method: str) -> list[str]:
+        """Documents that a method is calibrated on."""
+        return self._made.calibration_text(method)
 
     def variant(self, label: str) -> Variant:
         """The variant or reference of that label. Raises InputError where there is none."""
