@@ -196,7 +196,7 @@ def _seconds(way: Callable[[], np.ndarray]) -> float:
 def measure(study: Study, repeats: int, only: str = "") -> Iterator[dict[str, object]]:
     label = next(iter(study.variants))
     for make in PAIRS:
-        name = make.func.__name__ if isinstance(make, partial) else make.__name__
+        name = f"patching {make.keywords['way']}" if isinstance(make, partial) else make.__name__
         if only in name:
             yield compare(make(study, label), repeats)
 
@@ -207,7 +207,7 @@ def measure(study: Study, repeats: int, only: str = "") -> Iterator[dict[str, ob
 @click.option("--facts-from", "facts", default="atlas", show_default=True, help="As in `quantcliff diagnose --facts`.")
 @click.option("--group-size", default=128, show_default=True)
 @click.option("--repeats", default=5, show_default=True)
-@click.option("--only", default="", help="Pairs with this word in their name.")
+@click.option("--only", default="", help="Pairs with this word in their name, e.g. tracing, transformers.")
 def main(model: str, n_facts: int, facts: str, group_size: int, repeats: int, only: str) -> None:
     run = f"runs/{Path(model).name}"
     study = Study(model, method="rtn", bits=2, group_size=group_size, facts=facts, n_facts=n_facts, run=run)
