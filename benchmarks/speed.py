@@ -5,12 +5,16 @@ both. What counts is the ratio; seconds are printed to say what it is a ratio of
 
     python benchmarks/speed.py            on the embedded model
     python benchmarks/speed.py --repeats 9 --facts 400
+    python benchmarks/speed.py --model FOLDER --facts-from FILE --group-size 64 --only patching
+
+nnsight is not among the plain ways: it is no dependency of this project.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +29,7 @@ from quantcliff.stages.components import Recorded
 from quantcliff.stages.representations.cka import cka
 from quantcliff.stages.representations.moments import stream
 from quantcliff.study import FULL, Study
-from quantcliff.tracing import batches, own_stream, patch_resid_post, relay, site
+from quantcliff.tracing import Trace, batches, own_stream, patch_resid_post, relay, site
 
 
 @dataclass(frozen=True)
@@ -39,26 +43,84 @@ class Pair:
     tolerance: float = 1e-4
 
 
-def patching(study: Study, label: str) -> Pair:
+def tracing(study: Study, label: str) -> Pair:
+    own, hf, some = study.runner(label), study.model(label).hf, study.sample(128)
+
+    def ours() -> np.ndarray:
+        with TemporaryDirectory() as folder:
+            return np.array(Trace.record(own, some, ["resid_post"], "last", Path(folder))["resid_post"][:, -1])
+
+    @torch.no_grad()
+    def plain() -> np.ndarray:
+        found, last = np.empty((len(some), own.d_model), dtype=np.float32), []
+        handle = _blocks(hf)[-1].register_forward_hook(lambda module, args, out: last.append(_stream(out)))
+        for batch in batches(some):
+            hf(batch.ids, use_cache=False, logits_to_keep=1)
+            found[batch.indices] = last.pop()[torch.arange(len(batch.ids)), batch.last].float().numpy()
+        handle.remove()
+        return found
+
+    return Pair("tracing, every layer to disk", "transformers alone, which records nothing", ours, plain)
+
+
+def _blocks(hf: torch.nn.Module) -> torch.nn.ModuleList:
+    return next(part for part in hf.modules() if isinstance(part, torch.nn.ModuleList))
+
+
+def _stream(output: torch.Tensor | tuple) -> torch.Tensor:
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+def _patching(study: Study, label: str, way: str) -> Pair:
+    """The stream after every layer in turn replaced by full precision's, at all tokens: ours, and another way."""
     full, own, batch = study.runner(FULL), study.runner(label), next(batches(study.inside))
     donor = own_stream(full, batch.ids, batch.last)[1:]
     where = (torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]).to(own.device)
     tokens = donor[:, where].transpose(0, 1)
-    layers = range(full.n_layers)
+    hf, rows, layers = study.model(label).hf, torch.arange(len(batch.ids)), range(full.n_layers)
 
     def ours() -> np.ndarray:
         mine = own_stream(own, batch.ids, batch.last)
         parts = [patch_resid_post(own, mine, range(n, n + 1), where, tokens, batch.last) for n in layers]
         return torch.stack(parts).cpu().numpy()
 
+    def put(n: int, stream: torch.Tensor) -> torch.Tensor:
+        return torch.where(where[..., None], donor[n], stream)
+
+    def whole(n: int) -> torch.Tensor:
+        return own.run(batch.ids, edits={site("resid_post", n): partial(put, n)}, last=batch.last)[0]
+
+    def lens(n: int) -> torch.Tensor:
+        hooks = [(site("resid_post", n), lambda stream, hook: put(n, stream))]
+        return own.bridge.run_with_hooks(batch.ids, fwd_hooks=hooks)[rows, batch.last]
+
+    def transformers(n: int) -> torch.Tensor:
+        def hook(module: torch.nn.Module, args: tuple, out: torch.Tensor | tuple) -> torch.Tensor | tuple:
+            new = put(n, _stream(out))
+            return new if isinstance(out, torch.Tensor) else (new, *out[1:])
+
+        handle = _blocks(hf)[n].register_forward_hook(hook)
+        try:
+            return hf(batch.ids, use_cache=False).logits[rows, batch.last]
+        finally:
+            handle.remove()
+
+    run, words = {
+        "whole": (whole, "the whole network runs for every patch"),
+        "transformer_lens": (lens, "TransformerLens' own run_with_hooks"),
+        "transformers": (transformers, "plain transformers with hooks"),
+    }[way]
+
+    @torch.no_grad()
     def plain() -> np.ndarray:
-        def edit(n: int) -> Callable[[torch.Tensor], torch.Tensor]:
-            return lambda stream: torch.where(where[..., None], donor[n], stream)
+        return torch.stack([run(n) for n in layers]).float().cpu().numpy()
 
-        parts = [own.run(batch.ids, edits={site("resid_post", n): edit(n)}, last=batch.last)[0] for n in layers]
-        return torch.stack(parts).cpu().numpy()
+    return Pair("patching, every layer", words, ours, plain, tolerance=1e-3)
 
-    return Pair("patching, every layer", "the whole network runs for every patch", ours, plain)
+
+patching = partial(_patching, way="whole")
+patching_transformer_lens = partial(_patching, way="transformer_lens")
+patching_transformers = partial(_patching, way="transformers")
 
 
 def domino(study: Study, label: str) -> Pair:
@@ -110,7 +172,7 @@ def layer_by_layer_cka(study: Study, label: str, n: int = 4000, layers: int = 3)
     return Pair(f"CKA of {n:,} rows", "a Gram matrix of all rows with all rows", ours, plain)
 
 
-PAIRS = (patching, domino, shared_trace, layer_by_layer_cka)
+PAIRS = (tracing, patching, patching_transformer_lens, patching_transformers, domino, shared_trace, layer_by_layer_cka)
 
 
 def compare(pair: Pair, repeats: int) -> dict[str, object]:
@@ -131,22 +193,28 @@ def _seconds(way: Callable[[], np.ndarray]) -> float:
     return time.perf_counter() - start
 
 
-def measure(study: Study, repeats: int) -> Iterator[dict[str, object]]:
+def measure(study: Study, repeats: int, only: str = "") -> Iterator[dict[str, object]]:
     label = next(iter(study.variants))
     for make in PAIRS:
-        yield compare(make(study, label), repeats)
+        name = f"patching {make.keywords['way']}" if isinstance(make, partial) else make.__name__
+        if only in name:
+            yield compare(make(study, label), repeats)
 
 
 @click.command(help=__doc__)
 @click.option("--model", default="atlas", show_default=True)
 @click.option("--facts", "n_facts", default=400, show_default=True)
+@click.option("--facts-from", "facts", default="atlas", show_default=True, help="As in `quantcliff diagnose --facts`.")
+@click.option("--group-size", default=128, show_default=True)
 @click.option("--repeats", default=5, show_default=True)
-def main(model: str, n_facts: int, repeats: int) -> None:
-    study = Study(model, method="rtn", bits=2, n_facts=n_facts, run=f"runs/{Path(model).name}")
+@click.option("--only", default="", help="Pairs with this word in their name, e.g. tracing, transformers.")
+def main(model: str, n_facts: int, facts: str, group_size: int, repeats: int, only: str) -> None:
+    run = f"runs/{Path(model).name}"
+    study = Study(model, method="rtn", bits=2, group_size=group_size, facts=facts, n_facts=n_facts, run=run)
     rows = []
-    for row in measure(study, repeats):
+    for row in measure(study, repeats, only):
         rows.append(row)
-        print(f"{row['what']}: {row['times faster']:.1f} times faster", file=sys.stderr)
+        print(f"{row['what']}, {row['the plain way']}: {row['times faster']:.2f} times faster", file=sys.stderr)
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.2f}".format))
 
 

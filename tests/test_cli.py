@@ -223,16 +223,18 @@ def test_scheme_that_does_not_fit(tiny_llama, tmp_path, monkeypatch, capsys, opt
 def test_diagnose_prints_the_verdict_and_exits_with_it(monkeypatch):
     asked = {}
 
-    def diagnose(base, quantized, **options):
+    def diagnose(base, quantized, say, **options):
         asked.update(options, pair=(base, quantized))
+        say("Computed as much as 17 passes.")
         return SimpleNamespace(exit_code=11)
 
     monkeypatch.setattr("quantcliff.diagnosis.diagnose", diagnose)
     monkeypatch.setattr("quantcliff.diagnosis.report.text", lambda verdict: "computation collapse")
     result = CliRunner().invoke(cli.app, ["diagnose", "base", "x/small", "--text", "t.txt"])
     assert result.exit_code == 11
-    assert result.output.startswith("computation collapse\n")
-    assert result.output.strip().endswith("runs/small/verdict.html")
+    assert result.stdout.startswith("computation collapse\n")
+    assert result.stdout.strip().endswith("runs/small/verdict.html")
+    assert result.stderr == "Computed as much as 17 passes.\n"
     assert asked == {
         "pair": ("base", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small"), "n_facts": 400,
         "device": "auto", "dtype": "float32", "quick": False,

@@ -114,5 +114,5 @@ def _from_pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype)
 
 def _check_finite(folder: Path, hf: PreTrainedModel) -> None:
     for name, weight in hf.state_dict().items():
-        if weight.is_floating_point() and not torch.isfinite(weight).all():
+        if weight.is_floating_point() and weight.numel() and not torch.isfinite(torch.stack(weight.aminmax())).all():
             raise InputError(f"{folder} has NaN or Inf in its weights, first in {place(name)}")

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from quantcliff.filecheck import PROMPTS, faulty, harmless, inspect
+from quantcliff.memory import given_back
 from quantcliff.models import grid_of
 from quantcliff.study import Study
 
@@ -19,6 +20,7 @@ def measure(study: Study) -> pd.DataFrame:
     def compute(label: str) -> pd.DataFrame:
         stated = grid_of(study.variant(label).path)
         assert stated
-        return inspect(study.base, study.model(label), stated, prompts)
+        with given_back():
+            return inspect(study.base, study.model(label), stated, prompts)
 
     return study.table("weights", compute)
