@@ -1,10 +1,20 @@
 """In: a checkpoint folder. Out: a plain, dequantized Hugging Face model, what its files state, and pairs of models."""
 
 from quantcliff.models import dequantize
-from quantcliff.models.folders import config_of, digest_of, folder_of, quantization_of
+from quantcliff.models.columns import column_order
+from quantcliff.models.folders import config_of, digest_of, folder_of, quantization_of, stated_of
 from quantcliff.models.levels import grid_of, infer
 from quantcliff.models.linears import LAYER, layer_of, linears, place
-from quantcliff.models.loading import DTYPES, Model, check_device, check_dtype, default_device, load
+from quantcliff.models.loading import (
+    DTYPES,
+    Model,
+    check_device,
+    check_dtype,
+    default_device,
+    load,
+    pretrained,
+    tokenizer_of,
+)
 from quantcliff.models.pairs import check_pair, splice
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "check_device",
     "check_dtype",
     "check_pair",
+    "column_order",
     "config_of",
     "default_device",
     "dequantize",
@@ -25,6 +36,9 @@ __all__ = [
     "linears",
     "load",
     "place",
+    "pretrained",
     "quantization_of",
     "splice",
+    "stated_of",
+    "tokenizer_of",
 ]

@@ -14,10 +14,10 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers import PretrainedConfig
 
 from quantcliff.errors import InputError
-from quantcliff.models import digest_of, folder_of, quantization_of
+from quantcliff.models import config_of, digest_of, folder_of, pretrained, quantization_of, tokenizer_of
 from quantcliff.quantizers.calibration import longest_input, token_batches
 from quantcliff.quantizers.compressor import awq_knows, compress
 from quantcliff.quantizers.scheme import Scheme
@@ -56,7 +56,7 @@ def export(base: Path | str, scheme: Scheme, calibration: Sequence[str], out: Pa
         InputError: as `quantize`, or `out` exists already.
     """
     folder, out = _folder(base), Path(out)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = config_of(folder)
     check(scheme, config)
     if out.exists():
         raise InputError(f"{out} exists already; give a folder that does not")
@@ -84,7 +84,6 @@ def _folder(base: Path | str) -> Path:
 
 
 def _compress(folder: Path, scheme: Scheme, config: PretrainedConfig, calibration: Sequence[str], out: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model, tokenizer = pretrained(folder, config, "auto").eval(), tokenizer_of(folder)
     batches = token_batches(tokenizer, calibration, longest_input(config))
     compress(model, tokenizer, scheme, batches, out)
