@@ -4,7 +4,7 @@ from quantcliff.models import dequantize
 from quantcliff.models.columns import column_order
 from quantcliff.models.folders import config_of, digest_of, folder_of, quantization_of, stated_of
 from quantcliff.models.levels import grid_of, infer
-from quantcliff.models.linears import LAYER, layer_of, linears, place
+from quantcliff.models.linears import LAYER, has_stacked_experts, layer_of, linears, place
 from quantcliff.models.loading import (
     DTYPES,
     Model,
@@ -31,6 +31,7 @@ __all__ = [
     "digest_of",
     "folder_of",
     "grid_of",
+    "has_stacked_experts",
     "infer",
     "layer_of",
     "linears",

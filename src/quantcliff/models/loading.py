@@ -21,8 +21,8 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from quantcliff.errors import InputError
-from quantcliff.models import dequantize
-from quantcliff.models.folders import config_of, digest_of, first_line, folder_of
+from quantcliff.models import dequantize, experts
+from quantcliff.models.folders import config_of, digest_of, first_line, folder_of, stated_of
 from quantcliff.models.linears import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -109,8 +109,8 @@ def pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype | str)
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be loaded as a causal language model: {first_line(error)}") from error
-    if report["missing_keys"]:
-        raise InputError(f"{folder} lacks weights that its configuration asks for, first {min(report['missing_keys'])}")
+    if missing := experts.fill(hf, folder, report["missing_keys"], stated_of(folder)):
+        raise InputError(f"{folder} lacks weights that its configuration asks for, first {min(missing)}")
     return hf
 
 

@@ -17,7 +17,15 @@ from pathlib import Path
 from transformers import PretrainedConfig
 
 from quantcliff.errors import InputError
-from quantcliff.models import config_of, digest_of, folder_of, pretrained, quantization_of, tokenizer_of
+from quantcliff.models import (
+    config_of,
+    digest_of,
+    folder_of,
+    has_stacked_experts,
+    pretrained,
+    quantization_of,
+    tokenizer_of,
+)
 from quantcliff.quantizers.calibration import longest_input, token_batches
 from quantcliff.quantizers.compressor import awq_knows, compress
 from quantcliff.quantizers.scheme import Scheme
@@ -74,6 +82,10 @@ def check(scheme: Scheme, config: PretrainedConfig) -> None:
     scheme.check(config)
     if scheme.method == "awq" and not awq_knows(config):
         raise InputError(f"llm-compressor's AWQ does not know {config.model_type} models; choose gptq or rtn")
+    if scheme.method != "rtn" and has_stacked_experts(config):
+        raise InputError(
+            f"the experts of {config.model_type} models see too little of the calibration text each; choose rtn"
+        )
 
 
 def _folder(base: Path | str) -> Path:
