@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from quantcliff.filecheck.groups import KINDS, compare, excess, faults
+from quantcliff.filecheck.groups import KINDS, MATCH, compare, excess, faults
 from quantcliff.filecheck.harm import PLAIN, Outcome, Trial, try_out
 from quantcliff.filecheck.matrices import matrices
 from quantcliff.models import Model, column_order, infer, layer_of, linears
@@ -59,7 +59,7 @@ def _look(
     exact: Tensor, stored: Tensor, stated: dict[str, Any]
 ) -> tuple[Trial, pd.DataFrame, pd.Series, dict[int, int]]:
     """A module's trial, its groups, what looks odd about each, and where the weights of displaced ones belong."""
-    w, q = (weight.double().cpu() for weight in (exact, stored))
+    w, q = (weight.float().cpu() for weight in (exact, stored))
     bits, size, symmetric = stated["bits"], stated["group_size"], bool(stated["symmetric"])
     order = None
     if stated.get("ordered") and (found := column_order(stored.cpu())):
@@ -74,7 +74,8 @@ def _look(
     kind, belongs = faults(groups, w, q, symmetric)
     odd = np.flatnonzero(kind != "")
     plain = abs(excess(groups[kind == ""]) - 1) < PLAIN
-    displaced = (kind.iloc[odd] == "order").to_numpy()
+    poor = groups["match"] < MATCH * groups["match_rounded"]
+    displaced = np.array([group in belongs and bool(poor[belongs[group]]) for group in odd], dtype=bool)
     return Trial(exact, stored, bits, size, symmetric, odd, displaced, plain, order), groups, kind, belongs
 
 

@@ -29,7 +29,13 @@ def settings_of(config: PretrainedConfig) -> dict[str, Any]:
     """The settings that change the function, nested ones flat: `{"rms_norm_eps": 1e-05, "rope_parameters.rope_theta":
     10000.0, ...}`.
     """
-    return dict(_flat("", {name: v for name, v in config.to_dict().items() if name not in NO_FUNCTION}))
+    known = _known(type(config)) - NO_FUNCTION
+    return dict(_flat("", {name: value for name, value in config.to_dict().items() if name in known}))
+
+
+def _known(kind: type[PretrainedConfig]) -> set[str]:
+    """Settings that the code of this architecture reads; a file may hold others, which change nothing."""
+    return {name for name in kind().to_dict() if not name.startswith("_")}
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """Experts of a mixture that lie packed, one by one, in a compressed-tensors file.
 
-transformers keeps all experts of a layer in two stacked parameters and finds no place for packed ones, so it would leave
-them as they were initialised. Here they are unpacked and stacked.
+transformers keeps all experts of a layer in two stacked parameters and finds no place for packed ones, so it would
+leave them as they were initialised. Here they are unpacked and stacked.
 """
 
 import re
@@ -57,9 +57,8 @@ def fill(hf: PreTrainedModel, folder: Path, missing: Iterable[str], stated: dict
 
 def _packed(folder: Path, stated: dict[str, Any]) -> dict[tuple[int, int, str], Tensor]:
     """Dequantized matrices by layer, expert and part."""
-    bits = min(
-        (g["weights"]["num_bits"] for g in stated.get("config_groups", {}).values() if g.get("weights")), default=4
-    )
+    schemes = [group["weights"] for group in stated.get("config_groups", {}).values() if group.get("weights")]
+    widths = {scheme["num_bits"] for scheme in schemes}
     found = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as handle:
@@ -68,7 +67,9 @@ def _packed(folder: Path, stated: dict[str, Any]) -> dict[tuple[int, int, str], 
                     name = key.removesuffix("_packed")
                     shape = torch.Size(handle.get_tensor(f"{name}_shape").tolist())
                     scale = handle.get_tensor(f"{name}_scale").float()
-                    codes = unpack_from_int32(handle.get_tensor(key), bits, shape).float()
+                    words = handle.get_tensor(key)
+                    bits = next(width for width in widths if -(-shape[1] // (32 // width)) == words.shape[1])
+                    codes = unpack_from_int32(words, bits, shape).float()
                     zero = torch.zeros_like(scale)
                     if f"{name}_zero_point" in handle.keys():  # noqa: SIM118
                         packed = handle.get_tensor(f"{name}_zero_point")
