@@ -235,7 +235,7 @@ def test_diagnose_prints_the_verdict_and_exits_with_it(monkeypatch):
     assert result.output.strip().endswith("runs/small/verdict.html")
     assert asked == {
         "pair": ("base", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small"), "n_facts": 400,
-        "device": "auto", "dtype": "float32",
+        "device": "auto", "dtype": "float32", "quick": False,
     }  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def faults(
     wrong |= (groups["factor"].clip(lower=1e-12).map(np.log).abs() > np.log(FACTOR)) & _explained(groups, "scaled")
     moved |= (shift.round() != 0) & _explained(groups, "moved")
     if symmetric:
-        unlike, moved = unlike | moved, moved & False
+        unlike, moved = unlike | (moved & ~wrong), moved & False
     kind = pd.Series("", index=groups.index)
     for name, flags in (("zero point", moved), ("scale", wrong), ("values", unlike)):
         kind[flags] = name

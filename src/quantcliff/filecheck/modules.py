@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 from torch import Tensor
 
 from quantcliff.filecheck.groups import KINDS, MATCH, compare, excess, faults
@@ -72,10 +73,10 @@ def _look(
     w, q = w.reshape(-1, size), q.reshape(-1, size)
     groups = compare(w, q, bits, symmetric)
     kind, belongs = faults(groups, w, q, symmetric)
-    odd = np.flatnonzero(kind != "")
+    odd: Int[np.ndarray, " odd"] = np.flatnonzero(kind != "")
     plain = abs(excess(groups[kind == ""]) - 1) < PLAIN
-    poor = groups["match"] < MATCH * groups["match_rounded"]
-    displaced = np.array([group in belongs and bool(poor[belongs[group]]) for group in odd], dtype=bool)
+    poor = (groups["match"] < MATCH * groups["match_rounded"]).tolist()
+    displaced = np.isin(odd, [group for group, home in belongs.items() if poor[home]])
     return Trial(exact, stored, bits, size, symmetric, odd, displaced, plain, order), groups, kind, belongs
 
 
@@ -103,11 +104,10 @@ def _summary(groups: pd.DataFrame) -> dict[str, Any]:
 
 
 def _found(odd: pd.DataFrame, n_groups: int, per_row: int) -> dict[str, Any]:
-    """fault, faulty and detail of a module with these odd groups; only the first kind is told."""
-    found = [name for name in KINDS if (odd["kind"] == name).any()]
-    if not found:
+    """fault, faulty and detail of a module with these odd groups; only the kind that most of them have is told."""
+    if odd.empty:
         return {"fault": "", "faulty": 0, "detail": ""}
-    name = found[0]
+    name = max(KINDS, key=lambda kind: int((odd["kind"] == kind).sum()))
     bad = odd[odd["kind"] == name]
     where = "; ".join(_words(name, group, bad.loc[group], per_row) for group in list(bad.index)[:2])
     more = ", ..." if len(bad) > 2 else ""
