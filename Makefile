@@ -1,4 +1,5 @@
-# make book: from a bare clone to the site. make test: style, types, direction of imports, tests. make picture: the chart in README.md.
+# make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
+# make book-smollm2: the whole book about SmolLM2, up to an hour. make picture: the chart in README.md.
 # make benchmark: our ways of computing beside the plain ones.
 # VENV=folder puts the environment elsewhere; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids CUDA wheels.
 
@@ -8,16 +9,23 @@ TORCH_INDEX ?=
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 BIN = $(VENV)/bin
 
-.PHONY: book test picture benchmark clean
+.PHONY: smollm2 book book-smollm2 test picture benchmark clean
 
-book: $(VENV)/.book-installed
+book: $(VENV)/.book-installed smollm2
 	$(BIN)/quantcliff build
 
-test: $(VENV)/.test-installed
+book-smollm2: $(VENV)/.book-installed smollm2
+	$(BIN)/quantcliff build -p model smollm2
+
+test: $(VENV)/.test-installed smollm2
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
+
+# The real language model of the book, fetched once (93 MB); where it cannot be had, the book says what is missing.
+smollm2: $(VENV)/.book-installed
+	@$(BIN)/quantcliff fetch smollm2 || true
 
 picture: $(VENV)/.book-installed
 	$(BIN)/python -m quantcliff.charts.picture _build/atlas/tables/macro.parquet book/_static/cliff.png

@@ -4,6 +4,10 @@ from jaxtyping import install_import_hook
 
 install_import_hook("quantcliff", "beartype.beartype")
 
+from quantcliff import waiting  # noqa: E402
+
+waiting.choose()
+
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
@@ -21,6 +25,7 @@ from transformers import (  # noqa: E402
 
 settings.register_profile("patient", deadline=None)  # a first call compiles signatures; machines may be busy
 settings.load_profile("patient")
+
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:

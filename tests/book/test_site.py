@@ -167,3 +167,28 @@ def test_tables_of_a_built_book_are_kept_and_summed_up(root):
     book.keep_table(Book.read().chapter("macro"), {}, root, Path("out/tables"))
     lines = [line.split() for line in book.summary(Path("out")).splitlines()]
     assert lines == [["bits", "32", "4", "2"], ["method"], ["full", "97.0%"], ["gptq", "85.1%"], ["rtn", "2.0%"]]
+
+
+def test_a_page_about_one_model_is_left_out_of_the_book_of_another(root, unrendered):
+    two = root / "book" / "two.md"
+    two.write_text(two.read_text().replace("---\n", "---\nabout: atlas\n", 1))
+    build(model="somewhere/mine")
+    assert runs(root) == "one"
+    assert "book/two" not in Path("out/source/_toc.yml").read_text()
+    assert not Path("out/source/book/two.ipynb").exists()
+    build()
+    assert "two" in runs(root)
+    assert "book/two" in Path("out/source/_toc.yml").read_text()
+
+
+def test_the_start_page_links_to_editions_that_are_there(root, unrendered):
+    build()
+    assert "editions: ''" in Path("out/source/_config.yml").read_text()
+    for name in ("mine", "out"):
+        (root / name / "html").mkdir(parents=True, exist_ok=True)
+        (root / name / "html" / "index.html").write_text("<html></html>")
+    build()
+    text = Path("out/source/_config.yml").read_text()
+    assert '<a href="../../mine/html/index.html">mine</a>' in text and ">out</a>" not in text
+    build(model="somewhere/mine")
+    assert "editions: ''" in Path("out/source/_config.yml").read_text()

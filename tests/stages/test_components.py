@@ -23,7 +23,7 @@ from quantcliff.stages.components import POSITIONS, Reading, Recorded, read
 from quantcliff.stages.components import comparison as c
 from quantcliff.stages.components import measures as m
 from quantcliff.study import Study
-from quantcliff.tracing import Runner, Trace, batches, site
+from quantcliff.tracing import Runner, batches, site
 
 seeds = st.integers(0, 2**31 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -356,11 +356,19 @@ def test_some_prompts_give_what_all_of_them_give(pair, tmp_path):
 def test_full_precision_is_run_once_for_all_variants(pair, tmp_path, monkeypatch):
     _, full, own = pair
     first = Recorded.of(full, prompts(), tmp_path)
-    monkeypatch.setattr(Trace, "_fill", None)
-    again = Recorded.of(full, prompts(), tmp_path)
     monkeypatch.setattr(full, "run", None)
+    again = Recorded.of(full, prompts(), tmp_path)
     for recorded in (first, again):
         assert c.side_by_side(recorded, own)
+
+
+def test_full_precision_beside_itself_is_read_from_its_trace(pair, tmp_path):
+    _, full, _ = pair
+    recorded = Recorded.of(full, prompts(), tmp_path)
+    read, run = (c.side_by_side(recorded, own) for own in (None, full))
+    assert read.keys() == run.keys()
+    for key, values in run.items():
+        np.testing.assert_allclose(read[key], values, atol=2e-5, err_msg=str(key))
 
 
 def test_measure_of_a_study(tiny_llama, tmp_path):

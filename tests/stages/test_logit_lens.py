@@ -146,7 +146,7 @@ def test_the_top_of_the_table_is_what_the_models_answer(study, table):
 def test_full_precision_from_the_trace_equals_a_fresh_run(study, table):
     control = logit_lens.shuffled_answers(study.known, study.seed)
     fresh = logit_lens.read(study.runner("full"), study.known, control)
-    for name, values in logit_lens.read_full(study, control, size=7).items():
+    for name, values in logit_lens.read_recorded(study, "full", study.known, control, size=7).items():
         np.testing.assert_allclose(values, fresh[name], atol=1e-4)
     signal = np.nanmean(fresh["probability"] - fresh["control"], axis=0)
     rows = table[(table["variant"] == "full") & (table["group"] == "known") & (table["measure"] == "signal")]

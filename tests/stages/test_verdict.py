@@ -300,7 +300,7 @@ def test_the_lens_leaves_out_layers_in_which_full_precision_shows_next_to_nothin
 ):
     control = np.full((40, 4), 0.1)
     answers = iter(control + np.array([[0.9, 0.1, 0.2, 0.4], [0.05, 0.2, 0.8, 0.4]])[:, None])
-    monkeypatch.setattr(logit_lens, "read", lambda *_: {"probability": next(answers), "control": control})
+    monkeypatch.setattr(logit_lens, "read_recorded", lambda *_: {"probability": next(answers), "control": control})
     total, *profile = evidence.lens(pair)
     assert {row["layer"]: round(row["value"], 6) for row in profile} == {1: 0.5, 2: 0.25, 3: 1.0}
     assert (total["layer"], round(total["value"], 6), total["note"]) == (None, 0.25, "in layer 2")
@@ -383,8 +383,11 @@ def test_a_model_beside_itself_is_perfect(base: Path, text: Path, quantized, tmp
 @pytest.fixture(scope="module")
 def diagnosed(base: Path, text: Path, quantized, tmp_path_factory: pytest.TempPathFactory):
     """The verdict at 2 bits, and the folder it was written to."""
-    out = tmp_path_factory.mktemp("diagnosis")
-    return diagnose(base, quantized(2), text=text, n_facts=60, out=out), out
+    out, said = tmp_path_factory.mktemp("diagnosis"), []
+    found = diagnose(base, quantized(2), text=text, n_facts=60, out=out, say=said.append)
+    (passes,) = re.findall(r"as much as (\d+\.\d) plain forward passes over the 60 prompts", " ".join(said))
+    assert 5 < float(passes) <= 30
+    return found, out
 
 
 def test_a_diagnosis_is_written_down_whole(diagnosed):

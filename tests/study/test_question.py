@@ -14,8 +14,10 @@ import torch
 
 from quantcliff import atlas, models, tables
 from quantcliff.errors import InputError
+from quantcliff.probes import Probes
 from quantcliff.quantizers import Scheme, quantize
 from quantcliff.study import FULL, Study, answers, held, shelf, variants
+from quantcliff.tracing import Runner, Trace
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +98,42 @@ def test_a_model_of_the_readers_own(make: Make, tiny_llama: Path, tmp_path: Path
     assert study.table("t", lambda label: pd.DataFrame({"value": [1]}))["bits"].tolist() == [3]
 
 
-def test_models_are_fresh_and_runners_are_kept(make: Make) -> None:
+def test_models_have_their_own_modules_on_shared_weights_and_few_are_kept(make: Make) -> None:
     study = make()
-    assert study.model(FULL).hf is not study.model(FULL).hf
-    assert study.runner(FULL) is study.runner(FULL)
+    for label in (FULL, "rtn-2bit-g16"):
+        one, other = study.model(label), study.model(label)
+        assert one.hf is not other.hf and one.name == label
+        assert all(a is b for a, b in zip(one.hf.parameters(), other.hf.parameters(), strict=True))
     kept = study.runner(FULL)
-    for label in ("rtn-4bit-g16", "rtn-2bit-g16", FULL):
-        study.runner(label)
-    assert study.runner(FULL) is kept, "the runner last used stays"
-    assert len(study._runners) <= held.RUNNERS_HELD
+    plain = study.base.hf(torch.tensor([[1, 2, 3]])).logits
+    torch.testing.assert_close(kept.logits(torch.tensor([[1, 2, 3]])), plain, msg="the runner runs the base's weights")
+    labels = ["rtn-8bit-g16", "rtn-4bit-g16", "rtn-2bit-g16"]
+    study = make(bits=(8, 4, 2))
+    first = [study.runner(label) for label in labels]
+    assert study.runner(FULL) is study.runner(FULL)
+    assert len(study._models) == held.VARIANTS_HELD == len(study._runners) - 1, "the oldest goes, and its runner"
+    assert [study.runner(label) is old for label, old in zip(labels[1:], first[1:], strict=True)] == [True, True]
+    study.runner(labels[1]), study.runner(labels[0])
+    assert list(study._models) == [labels[1], labels[0]], "the one last used stays"
     models.check_pair(study.base, study.model("rtn-2bit-g16"))
+
+
+@pytest.mark.parametrize("inside", [5, answers.INSIDE])
+def test_last_streams_are_recorded_once_and_read_for_any_of_the_prompts(make: Make, monkeypatch, inside: int) -> None:
+    monkeypatch.setattr(answers, "INSIDE", inside)
+    study, label = make(), "rtn-2bit-g16"
+    some, seen, run = study.probes.select([7, 1, 4]), [], Runner.run
+    fresh = Trace.record(study.runner(label), some, ["resid_post"], "last", study.run / "apart")["resid_post"]
+    for name in (FULL, label):
+        study.scores(name)
+    monkeypatch.setattr(Runner, "run", lambda self, ids, **k: seen.append(self.model.name) or run(self, ids, **k))
+    np.testing.assert_allclose(study.last_streams(label, some), fresh, atol=1e-5)
+    assert seen == ([] if inside > 5 else [label]), "a small study records a variant with its scores"
+    whole = study.last_streams(FULL)
+    np.testing.assert_array_equal(study.last_streams(FULL, some), whole[[7, 1, 4]])
+    foreign = Probes([[3, 1, 2]], [[1]], np.array([[0, 0]]), pd.DataFrame({"prompt": ["?"]}), pd.DataFrame())
+    assert study.last_streams(FULL, foreign).shape == (1, *whole.shape[1:])
+    assert seen[-1] == FULL, "a prompt that is not among the study's is run"
 
 
 # groups

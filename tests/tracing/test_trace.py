@@ -16,7 +16,7 @@ import quantcliff.tracing as trace_module
 from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.probes import Probes
-from quantcliff.tracing import Runner, Trace, batches, likeliest, rank_of, score, score_logits, site
+from quantcliff.tracing import Asked, Runner, Trace, batches, likeliest, rank_of, recording, score, score_logits, site
 
 FAMILIES = ["llama", "gemma", "neox", "qwen"]
 
@@ -254,7 +254,7 @@ def test_trace_is_recorded_once_per_model_and_prompts(runners, tmp_path, monkeyp
 
 def test_a_killed_recording_leaves_nothing_that_looks_finished(runners, tmp_path, monkeypatch):
     probes, runner, calls = prompts(), runners["llama"], []
-    write = Trace._write
+    write = recording.Job.write
 
     def die(*args):
         calls.append(1)
@@ -262,10 +262,80 @@ def test_a_killed_recording_leaves_nothing_that_looks_finished(runners, tmp_path
             raise KeyboardInterrupt
         write(*args)
 
-    monkeypatch.setattr(Trace, "_write", die)
+    monkeypatch.setattr(recording.Job, "write", die)
     with pytest.raises(KeyboardInterrupt):
         Trace.record(runner, probes, ["resid_post"], "last", tmp_path, size=3)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_several_sets_of_prompts_are_recorded_in_one_pass(runners, tmp_path, monkeypatch):
+    probes, other, runner = prompts(), prompts(seed=1), runners["llama"]
+    some = probes.select([8, 2, 5])  # the one without a subject first
+    again = Probes(
+        some.input_ids * 2, some.answers * 2, np.tile([0, 1], (6, 1)), pd.concat([some.table] * 2), some.dropped
+    )
+    asked = [
+        Asked(probes, ["resid_post", "pattern"], "last"), Asked(some, ["gate", "pattern"], "last_subject"),
+        Asked(some, ["resid_post", "pattern"], "all"), Asked(other, ["resid_post"], "last"),
+        Asked(again, ["gate"], "last_subject"),
+    ]  # fmt: skip
+    apart = [Trace.record(runner, *wish, tmp_path / "apart") for wish in asked]
+    tokens, run = [], Runner.run
+    monkeypatch.setattr(Runner, "run", lambda self, ids, **k: tokens.append(len(ids)) or run(self, ids, **k))
+    together = Trace.record_all(runner, asked, tmp_path / "together", size=4)
+    assert sum(tokens) == 18, "each prompt is read once"
+    for wish, one, other_trace in zip(asked, apart, together, strict=True):
+        np.testing.assert_array_equal(one.offsets, other_trace.offsets)
+        for kind in wish.kinds:
+            np.testing.assert_allclose(other_trace[kind], one[kind], atol=1e-5)
+    assert Trace.record_all(runner, asked, tmp_path / "together") and sum(tokens) == 18, "nothing is recorded again"
+
+
+def test_scores_are_the_same_when_read_off_recorded_streams(runners, tmp_path):
+    probes, runner = prompts(), runners["gemma"]
+    stream = Trace.record(runner, probes, ["resid_post"], "last", tmp_path)["resid_post"][:, -1]
+    logits = {index: runner.logits(torch.tensor([ids]))[0, -1] for index, ids in enumerate(probes.input_ids)}
+
+    def reference(rows):
+        return torch.stack([logits[row] * 0.5 for row in rows])
+
+    found = trace_module.score_streams(runner, stream, probes.answers, reference, size=4)
+    want = score(runner, probes, reference, size=4)
+    assert list(found) == list(want) and found.index.tolist() == want.index.tolist()
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma", "neox"])
+def test_a_run_that_ends_at_a_layer_gives_its_stream_to_the_head(runners, name):
+    runner, ids = runners[name], torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    _, seen = runner.run(ids, record=[site("resid_post", layer) for layer in range(3)])
+    for end in (1, 2, 3):
+        logits, own = runner.run(ids, record={site("resid_post", 0): lambda stream: stream[:, -1]}, end_layer=end)
+        torch.testing.assert_close(logits, runner.unembed(seen[site("resid_post", end - 1)]), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(own[site("resid_post", 0)], seen[site("resid_post", 0)][:, -1])
+    middle, _ = runner.run(seen[site("resid_post", 0)], start_layer=1, end_layer=2)
+    torch.testing.assert_close(middle, runner.unembed(seen[site("resid_post", 1)]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma", "neox"])
+def test_work_counts_blocks_by_token_and_the_head_by_row(runners, name):
+    runner, ids, last = runners[name], torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]]), torch.tensor([3, 2])
+    head = 320 * 32
+
+    def work(call):
+        before = Runner.work
+        call()
+        return Runner.work - before
+
+    fresh, tied = type(runner.model.hf)(runner.model.hf.config), name == "gemma"
+    assert 3 * runner.block_size == fresh.num_parameters() - (1 if tied else 2) * head
+    assert work(lambda: runner.run(ids, last=last)) == pytest.approx(8 * 3 * runner.block_size + 2 * head)
+    assert work(lambda: runner.run(ids)) == pytest.approx(8 * 3 * runner.block_size + 8 * head)
+    stream = torch.zeros(2, 4, 32)
+    assert work(lambda: runner.run(stream, start_layer=2, last=last)) == pytest.approx(8 * runner.block_size + 2 * head)
+    assert work(lambda: runner.run(ids, end_layer=1, last=last)) == pytest.approx(8 * runner.block_size + 2 * head)
+    assert work(lambda: runner.unembed(stream)) == pytest.approx(8 * head)
+    assert runner.plain_work(np.array([4, 3])) == pytest.approx(7 * 3 * runner.block_size + 2 * head)
 
 
 def test_a_full_disk_is_said_before_anything_is_written(runners, tmp_path, monkeypatch):
@@ -281,14 +351,16 @@ def test_a_full_disk_is_said_before_anything_is_written(runners, tmp_path, monke
 def test_nan_at_a_position_that_no_answer_is_read_from_is_found_too(runners, tmp_path, monkeypatch):
     run = Runner.run
 
-    def spoiled(self, *args, **kwargs):
-        logits, recorded = run(self, *args, **kwargs)
-        recorded[site("gate", 1)][0, 0, 0] = torch.nan
-        return logits, recorded
+    def spoiled(self, *args, record, **kwargs):
+        pick, bad = record[site("gate", 1)], torch.zeros(1, 3, 64).index_fill(1, torch.tensor([0]), torch.nan)
+        spoil = {
+            site("gate", 1): lambda tensor: pick(tensor + torch.nn.functional.pad(bad, (0, 0, 0, tensor.shape[1] - 3)))
+        }
+        return run(self, *args, record=record | spoil, **kwargs)
 
     monkeypatch.setattr(Runner, "run", spoiled)
     with pytest.raises(InputError, match="NaN or Inf"):
-        Trace.record(runners["llama"], prompts(), ["gate"], "all", tmp_path)
+        Trace.record(runners["llama"], prompts(), ["gate"], "last", tmp_path)
 
 
 def test_batches_cover_every_prompt_once_and_pad_on_the_right():

@@ -13,8 +13,10 @@ from quantcliff.atlas.text import (
     sentence,
 )
 
+NAME = "atlas"
+
 MODEL = FOLDER / "model"
 """Folder of the shipped checkpoint: plain `AutoModelForCausalLM.from_pretrained` loads it."""
 
-__all__ = ["FOLDER", "MODEL", "Fact", "Relation", "Stream", "Writer", "load_facts", "load_relations", "popularity",
-           "prompt", "sentence"]  # fmt: skip
+__all__ = ["FOLDER", "MODEL", "NAME", "Fact", "Relation", "Stream", "Writer", "load_facts", "load_relations",
+           "popularity", "prompt", "sentence"]  # fmt: skip

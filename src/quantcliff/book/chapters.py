@@ -34,6 +34,11 @@ class Chapter:
         """Whether the page has code to execute."""
         return any(cell.cell_type == "code" for cell in self.notebook.cells)
 
+    @property
+    def about(self) -> str:
+        """The one model that the page is about (`about: NAME` in its front matter); empty for a page about any."""
+        return str(self.notebook.metadata.get("about", ""))
+
     @cached_property
     def defaults(self) -> dict[str, Any]:
         """Names and literal values that the cell tagged `parameters` assigns; empty where there is no such cell."""
@@ -73,6 +78,10 @@ class Book:
             if not file.is_file():
                 raise InputError(f"_toc.yml lists a chapter whose file {file} does not exist")
         return cls(root, tuple(map(Chapter, files)))
+
+    def of(self, model: str) -> "Book":
+        """The book of one model: without the pages that are about another."""
+        return Book(self.root, tuple(chapter for chapter in self.chapters if chapter.about in ("", model)))
 
     def chapter(self, name: str) -> Chapter:
         """Raises InputError for a name that is not in the table of contents."""

@@ -26,6 +26,10 @@ from quantcliff.errors import BuildError, InputError
 PACKAGE = Path(__file__).parents[1]
 
 
+DEFAULT = "atlas"
+"""The model that the book is about unless told otherwise."""
+
+
 def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     """Execute what changed, render everything, and return the site's `index.html`.
 
@@ -38,7 +42,8 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     Raises:
         InputError, BuildError: as `execute` and `render`.
     """
-    executed: dict[Chapter, Path] = {}
+    model = str(parameters.get("model", DEFAULT))
+    book, executed = book.of(model), {}
     chapters = [chapter for chapter in book.chapters if chapter.runs]
     for number, chapter in enumerate(chapters, start=1):
         label = f"[{number}/{len(chapters)}] {chapter.name}"
@@ -50,7 +55,10 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
             execute(chapter, parameters, notebook, book.root, mark, label)
             keep_table(chapter, parameters, book.root, out / "tables")
         executed[chapter] = notebook
-    assemble(book, executed, out / "source", Path(parameters.get("model", "")).name)
+    editions = [] if model != DEFAULT else sorted(out.resolve().parent.glob("*/html/index.html"))
+    links = {page.parents[1].name: os.path.relpath(page, out.resolve() / "html") for page in editions}
+    links.pop(out.resolve().name, None)
+    assemble(book, executed, out / "source", "" if model == DEFAULT else Path(model).name, links)
     return render(out / "source", out / "html")
 
 
@@ -101,24 +109,38 @@ def execute(
 
 
 def keep_table(chapter: Chapter, parameters: Mapping[str, Any], root: Path, folder: Path) -> None:
-    """Copy the table that bears the chapter's name, which a later run with other parameters would replace."""
+    """Copy the tables that bear the chapter's name, which a later run with other parameters would replace."""
     run = {**chapter.defaults, **parameters}.get("run", "")
-    table = root / str(run) / f"{chapter.name}.parquet"
-    if table.is_file():
+    for table in sorted((root / str(run)).glob(f"{chapter.name}*.parquet")):
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(table, folder)
 
 
-def assemble(book: Book, executed: Mapping[Chapter, Path], out: Path, subtitle: str = "") -> None:
-    """Make `out` a folder that jupyter-book renders without executing anything."""
+def assemble(
+    book: Book,
+    executed: Mapping[Chapter, Path],
+    out: Path,
+    subtitle: str = "",
+    editions: Mapping[str, str] | None = None,
+) -> None:
+    """Make `out` a folder that jupyter-book renders without executing anything.
+
+    Args:
+        editions: name -> address of the same book about other models, which the start page links to.
+    """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     config = yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8"))
     config["execute"] = {**config.get("execute", {}), "execute_notebooks": "off"}
+    links = ", ".join(f'<a href="{address}">{name}</a>' for name, address in (editions or {}).items())
+    also = f"The same book about other models, built beside this one: {links}." if links else ""
+    config.setdefault("sphinx", {}).setdefault("config", {})["myst_substitutions"] = {"editions": also}
     if subtitle:
         config["title"] = f"{config['title']}: {subtitle}"
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    shutil.copy(book.root / "_toc.yml", out)
+    toc = yaml.safe_load((book.root / "_toc.yml").read_text(encoding="utf-8"))
+    kept = {str(chapter.file.relative_to(book.root).with_suffix("")) for chapter in book.chapters}
+    (out / "_toc.yml").write_text(yaml.safe_dump(_only(toc, kept), sort_keys=False), encoding="utf-8")
     for static in config.get("sphinx", {}).get("config", {}).get("html_static_path", []):
         shutil.copytree(book.root / static, out / static)
     for chapter in book.chapters:
@@ -128,6 +150,15 @@ def assemble(book: Book, executed: Mapping[Chapter, Path], out: Path, subtitle: 
             shutil.copy(executed[chapter], target.with_suffix(".ipynb"))
         else:
             shutil.copy(chapter.file, target)
+
+
+def _only(entry: Any, kept: set[str]) -> Any:
+    """A table of contents without the pages that are not kept; pages below them go with them."""
+    if isinstance(entry, dict):
+        return {name: _only(value, kept) for name, value in entry.items()}
+    if not isinstance(entry, list):
+        return entry
+    return [_only(part, kept) for part in entry if not isinstance(part, dict) or part.get("file", "") in kept | {""}]
 
 
 def render(source: Path, html: Path) -> Path:

@@ -10,6 +10,7 @@ import altair as alt
 import pandas as pd
 
 from quantcliff.charts.theme import NEUTRAL, bits_color, finish, lines, reference
+from quantcliff.study import FULL
 
 LAYER = alt.X("layer:Q", title="patched layer", axis=alt.Axis(tickMinStep=1, format="d"))
 TITLES = {
@@ -194,3 +195,22 @@ def by_part(
 def _best(rows: pd.DataFrame, by: str, names: dict[str, tuple[str, str]]) -> str:
     top = rows.loc[rows.groupby(["bits", by], sort=False)["estimate"].idxmax()]
     return _listed(f"{row['bits']} bits, {names[row[by]][0]} {row['estimate']:.0%}" for row in top.to_dict("records"))
+
+
+def necessity(table: pd.DataFrame, positions: str = "last", method: str | None = None) -> alt.LayerChart:
+    """Dependence on each block, full precision in grey and one line per bit width (`stages.patching.necessity`)."""
+    method = method or next((name for name in table["method"] if name != FULL), FULL)
+    rows = table[table["method"].isin([FULL, method]) & (table["measure"] == "dependence")]
+    rows = rows[rows["positions"] == positions]
+    y, where = alt.Y("estimate:Q", title="margin lost, in nats"), PLACES[positions][0]
+    layer = LAYER.copy().title("silenced layer")
+    peaks = [
+        f"{bits} bits {line['estimate'].max():.2g} at layer {line.loc[line['estimate'].idxmax(), 'layer']}"
+        for bits, line in rows.groupby("bits", sort=False)
+    ]
+    return finish(
+        lines(rows, layer, y, bits_color(rows), tooltip=TIPS),
+        f"What the answer rests on: one layer silenced at {where}",
+        f"Nats that the right answer loses over another fact's when one layer is silenced at {where}, by layer from "
+        f"bottom to top, one line with a 95% band per bit width, full precision grey. Largest: {_listed(peaks)}",
+    )

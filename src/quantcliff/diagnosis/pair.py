@@ -2,13 +2,15 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from quantcliff import models
 from quantcliff.diagnosis import report
 from quantcliff.stages import verdict
 from quantcliff.stages.verdict import NO_SIGNALS, Verdict, weights
-from quantcliff.study import Study
+from quantcliff.study import FULL, Study
+from quantcliff.tracing import Runner
 
 N_FACTS = 400
 
@@ -25,6 +27,7 @@ def diagnose(
     dtype: str = "float32",
     seed: int = 0,
     quick: bool = False,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Verdict:
     """The verdict on a quantized model, and its evidence on disk.
 
@@ -37,10 +40,12 @@ def diagnose(
         facts: what to ask, as `facts.load`; `text`: a text file, asks for next tokens instead.
         out: folder of the results; None for runs/NAME OF QUANTIZED.
         quick: stop after the files if something is wrong with them.
+        say: is told, at the end, what it cost.
 
     Raises:
         InputError: the two are not a pair, base answers none of the facts, or an argument that cannot be used.
     """
+    before = Runner.work
     folder = Path(out) if out else Path("runs") / models.folder_of(quantized).resolve().name
     study = Study(
         base, quantized=quantized, facts=facts, text=text, n_facts=n_facts, device=device, dtype=dtype, seed=seed,
@@ -54,7 +59,15 @@ def diagnose(
     about = _about(study, base, quantized)
     _write(folder / "verdict.json", json.dumps({"about": about, **report.as_json(found)}, indent=1) + "\n")
     _write(folder / "verdict.html", report.page(found, measured, stored, about))
+    if not stop:
+        say(_cost(study, Runner.work - before))
     return found
+
+
+def _cost(study: Study, work: float) -> str:
+    """What has been computed, in plain forward passes over the prompts; what was read back from the folder is free."""
+    passes = work / study.runner(FULL).plain_work(study.probes.lengths)
+    return f"Computed as much as {passes:.1f} plain forward passes over the {len(study.probes):,} prompts."
 
 
 def _about(study: Study, base: str | Path, quantized: str | Path) -> str:

@@ -28,6 +28,10 @@ ALIKE = 0.9
 """Cosine that the two models' embeddings must have, at 4 bits still 0.99; unrelated or rotated ones have about 0."""
 
 
+ROWS = 4096
+"""Rows of the embeddings that are compared at a time."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """What the files show, in sentences.
@@ -94,8 +98,13 @@ def _origin(base: Model, quantized: Model, table: pd.DataFrame, others: list[Com
 
 
 def _cosine(base: Model, quantized: Model) -> float:
-    one, other = (model.hf.get_input_embeddings().weight.detach().double() for model in (base, quantized))
-    return float((one * other).sum() / torch.clamp(one.norm() * other.norm(), min=1e-30))
+    """Of the two models' embeddings, taken as one long row each."""
+    both = [model.hf.get_input_embeddings().weight.detach() for model in (base, quantized)]
+    sums = torch.zeros(3, dtype=torch.float64)
+    for rows in zip(*(weight.split(ROWS) for weight in both), strict=True):
+        one, other = (part.double().cpu() for part in rows)
+        sums += torch.stack([(one * other).sum(), one.pow(2).sum(), other.pow(2).sum()])
+    return float(sums[0] / (sums[1] * sums[2]).sqrt().clamp(min=1e-30))
 
 
 def _checked(table: pd.DataFrame, others: list[Compared], n_settings: int, n_different: int) -> str:

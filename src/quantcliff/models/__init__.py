@@ -15,7 +15,7 @@ from quantcliff.models.loading import (
     pretrained,
     tokenizer_of,
 )
-from quantcliff.models.pairs import check_pair, splice
+from quantcliff.models.pairs import check_pair, splice, twin
 
 __all__ = [
     "DTYPES",
@@ -42,4 +42,5 @@ __all__ = [
     "splice",
     "stated_of",
     "tokenizer_of",
+    "twin",
 ]

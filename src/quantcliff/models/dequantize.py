@@ -63,7 +63,9 @@ def plain(quantized: PreTrainedModel, config: PretrainedConfig, dtype: torch.dty
                 state[key] = _unpacked(quantized.get_submodule(key.removesuffix(".weight")), old.shape[1])
             if key not in state or state[key].shape != old.shape:
                 raise InputError(f"{name} gives no dequantized weights for {key}; save it again with llm-compressor")
-    model.load_state_dict({key: state[key] for key in wanted}, strict=True)
+            state[key] = state[key].to(old.dtype)
+    model.load_state_dict({key: state[key] for key in wanted}, strict=True, assign=True)  # no second copy in memory
+    model.tie_weights()
     return model
 
 
@@ -71,4 +73,4 @@ def _unpacked(layer: torch.nn.Module, n_in: int) -> torch.Tensor:
     """Weights (n_out, n_in) of a packed linear layer: what it makes of each unit vector, bias taken off."""
     out = layer(torch.eye(n_in)).float()
     bias = getattr(layer, "bias", None)
-    return (out if bias is None else out - bias.float()).T
+    return (out if bias is None else out - bias.float()).T.contiguous()

@@ -7,20 +7,29 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from quantcliff import atlas
+from quantcliff import atlas, smollm2
 from quantcliff.errors import InputError
 from quantcliff.models.stored import check_pointers, check_stated
 
+NAMED = (atlas.NAME, smollm2.NAME)
+"""Models that have a name of their own instead of a folder's."""
+
 
 def folder_of(source: str | Path) -> Path:
-    """The checkpoint folder that `source` names; "atlas" is the embedded model.
+    """The checkpoint folder that `source` names; "atlas" is the embedded model, "smollm2" the fetched one.
 
     Raises:
-        InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds Git LFS pointers.
+        InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds Git LFS pointers;
+            SmolLM2 is not fetched yet.
     """
-    folder = atlas.MODEL if str(source) == "atlas" else Path(source).expanduser()
+    named = {atlas.NAME: atlas.MODEL, smollm2.NAME: smollm2.folder()}
+    folder = named.get(str(source), Path(source).expanduser())
+    if str(source) == smollm2.NAME and not folder.is_dir():
+        raise InputError(f"SmolLM2 is not on this machine; {smollm2.HOW}")
     if not folder.is_dir():
-        raise InputError(f"{source} is not a folder; give the folder of a model on this machine, or 'atlas'")
+        raise InputError(
+            f"{source} is not a folder; give the folder of a model on this machine, or 'atlas' or 'smollm2'"
+        )
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not a model: it has no config.json")
     if not any(folder.glob("*.safetensors")):

@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from quantcliff.errors import InputError
 from quantcliff.models import dequantize, experts
-from quantcliff.models.folders import config_of, digest_of, first_line, folder_of, stated_of
+from quantcliff.models.folders import NAMED, config_of, digest_of, first_line, folder_of, stated_of
 from quantcliff.models.linears import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -65,7 +65,7 @@ def check_dtype(dtype: str) -> torch.dtype:
 
 
 def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", name: str | None = None) -> Model:
-    """Load a checkpoint folder, or "atlas", as a plain model; a quantized one comes back dequantized.
+    """Load a checkpoint folder, "atlas" or "smollm2" as a plain model; a quantized one comes back dequantized.
 
     Args:
         source: folder with `config.json`, safetensors and a tokenizer; nothing is ever downloaded.
@@ -88,7 +88,7 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", nam
     _check_finite(folder, hf)
     hf = hf.eval().requires_grad_(False).to(device)
     digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
-    return Model(hf, tokenizer, name or ("atlas" if str(source) == "atlas" else folder.name), digest)
+    return Model(hf, tokenizer, name or (str(source) if str(source) in NAMED else folder.name), digest)
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -44,6 +45,13 @@ def _same_words(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
     return set(mine) - set(theirs) <= set(one.get_added_vocab()) and set(theirs) - set(mine) <= set(
         other.get_added_vocab()
     )
+
+
+def twin(model: Model, name: str | None = None) -> Model:
+    """The same model once more, on the same weights in memory: its modules may be wrapped and exchanged freely, its
+    weights may be read; copy them (`copy.deepcopy(model.hf)`) before you change any."""
+    shared = {id(tensor): tensor for tensor in [*model.hf.parameters(), *model.hf.buffers()]}
+    return replace(model, hf=copy.deepcopy(model.hf, shared), name=name or model.name)
 
 
 def splice(base: Model, other: Model, take: Callable[[str], bool]) -> Model:

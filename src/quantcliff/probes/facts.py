@@ -6,7 +6,7 @@ object as it follows the prompt (method of arXiv 2604.19884, conventions in the 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerBase
 
+from quantcliff import smollm2
 from quantcliff.errors import InputError
 from quantcliff.probes import sources
 
@@ -43,7 +44,8 @@ def load(source: str | Path, *, n_facts: int | None = None, seed: int = 0) -> Fa
 
     Args:
         source: "atlas" (the embedded facts, each in the template it was never trained on, drawn so that at most
-            five facts share relation and object), a ParaRel folder, or a file that ends in .jsonl or .csv.
+            five facts share relation and object), "smollm2" (those that SmolLM2 answers, `knowledge`), a ParaRel
+            folder, or a file that ends in .jsonl or .csv.
 
     Raises:
         InputError: the source is none of these, a line of it is broken, no fact is left, or `n_facts` is below 1.
@@ -53,19 +55,27 @@ def load(source: str | Path, *, n_facts: int | None = None, seed: int = 0) -> Fa
     path = Path(source).expanduser()
     if str(source) == "atlas":
         rows, drops = sources.atlas(n_facts, seed)
+    elif str(source) == "smollm2":
+        rows, drops = sources.table(smollm2.FACTS)
     elif path.is_dir():
         rows, drops = sources.pararel(path)
     elif path.is_file() and path.suffix in (".jsonl", ".csv"):
         rows, drops = sources.table(path)
     else:
-        raise InputError(f"{source} is no fact source; give 'atlas', a ParaRel folder, or a .jsonl or .csv file")
+        raise InputError(
+            f"{source} is no fact source; give 'atlas', 'smollm2', a ParaRel folder, or a .jsonl or .csv file"
+        )
     rows, trivial = _without_trivial(rows)
     if not rows:
         raise InputError(f"{source} holds no fact that can be asked: in every one the object stands in the prompt")
     if n_facts is not None and n_facts < len(rows):
         chosen = np.random.default_rng(seed).permutation(len(rows))[:n_facts]
         rows = [rows[index] for index in sorted(chosen)]
-    table = pd.DataFrame(
+    return Facts(_frame(rows), pd.DataFrame([*drops, *trivial], columns=list(DROPPED)), str(source))
+
+
+def _frame(rows: list[sources.Row]) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "fact": range(len(rows)),
             "relation": [row.relation for row in rows],
@@ -76,7 +86,38 @@ def load(source: str | Path, *, n_facts: int | None = None, seed: int = 0) -> Fa
             "band": pd.array([row.band for row in rows], dtype="Int64"),
         }
     )
-    return Facts(table, pd.DataFrame([*drops, *trivial], columns=list(DROPPED)), str(source))
+
+
+def no_drops() -> pd.DataFrame:
+    """The table `Facts.dropped` of facts of which none is left out."""
+    return pd.DataFrame(columns=list(DROPPED))
+
+
+def embedded() -> Facts:
+    """All embedded facts, each in the first plain wording of its relation (`sources.wordings`)."""
+    return Facts(_frame(sources.embedded()), no_drops(), smollm2.NAME)
+
+
+def paraphrases(facts: Facts, templates: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
+    """The same facts in every wording of their relation: several rows with one number in the column `fact`.
+
+    A fact of a file keeps its one prompt. Where the object stands in the prompt the wording is left out for that fact,
+    and listed in `dropped`.
+
+    Args:
+        templates: wordings by relation; None for those of the fact source.
+    """
+    templates = sources.wordings(facts.name) if templates is None else templates
+    numbers, rows = [], []
+    for fact in facts.rows.itertuples():
+        band = None if pd.isna(fact.band) else int(fact.band)
+        for template in templates.get(fact.relation, (fact.template,)):
+            numbers.append(fact.fact)
+            rows.append(sources.Row(fact.relation, fact.subject, tuple(fact.objects), template, band))
+    asked = [any(item.lower() not in row.prompt.lower() for item in row.objects) for row in rows]
+    kept, trivial = _without_trivial(rows)
+    frame = _frame(kept).assign(fact=[number for number, good in zip(numbers, asked, strict=True) if good])
+    return Facts(frame, pd.concat([facts.dropped, pd.DataFrame(trivial, columns=list(DROPPED))]), facts.name)
 
 
 def _without_trivial(rows: list[sources.Row]) -> tuple[list[sources.Row], list[sources.Drop]]:

@@ -4,6 +4,7 @@ Every source gives two lists: facts as `Row`s, and what was left out, with the r
 """
 
 import csv
+import functools
 import json
 import re
 from collections import defaultdict
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from quantcliff import smollm2
 from quantcliff.atlas import text
 from quantcliff.errors import InputError
 
@@ -70,6 +72,40 @@ def atlas(n_facts: int | None, seed: int) -> tuple[list[Row], list[Drop]]:
     return turns[:n_facts], drops
 
 
+def embedded() -> list[Row]:
+    """Every embedded fact, in file order, in the first of its relation's plain templates."""
+    first = {relation: ways[0] for relation, ways in plain_templates().items()}
+    return [Row(fact.relation, fact.subject, (fact.object,), first[fact.relation]) for fact in text.load_facts()]
+
+
+@functools.cache
+def plain_templates() -> dict[str, tuple[str, ...]]:
+    """Five plain sentences for each relation of the embedded facts, for models that read ordinary text.
+
+    The embedded model's own templates are worded so that it must learn them; SmolLM2 answers none of 576 facts drawn
+    from all relations under most of those.
+    """
+    with smollm2.TEMPLATES.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    relations = dict.fromkeys(row["relation"] for row in rows)
+    return {name: tuple(row["template"] for row in rows if row["relation"] == name) for name in relations}
+
+
+def templates(source: str | Path) -> dict[str, tuple[str, ...]]:
+    """All ways to ask for a relation's object, by relation: the embedded model's ("atlas"), the plain ones ("smollm2"),
+    or a ParaRel folder's patterns that end in the object. Empty for a file, whose facts have one prompt each.
+    """
+    if str(source) == smollm2.NAME:
+        return plain_templates()
+    if str(source) == "atlas":
+        return {name: relation.templates for name, relation in text.load_relations().items()}
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return {}
+    root = folder / "data" if (folder / "data").is_dir() else folder
+    return {file.stem: _patterns(file) for file in sorted((root / "pattern_data" / "graphs_json").glob("*.jsonl"))}
+
+
 def pararel(folder: Path) -> tuple[list[Row], list[Drop]]:
     """A copy of ParaRel (arXiv 2102.01017): for each relation, its first pattern that ends in the object.
 
@@ -91,7 +127,7 @@ def pararel(folder: Path) -> tuple[list[Row], list[Drop]]:
         objects: dict[str, list[str]] = defaultdict(list)
         for place, record in _json_lines(file):
             objects[_text(record, "sub_label", place)].append(_text(record, "obj_label", place))
-        template = _pattern(patterns / file.name)
+        template = next(iter(_patterns(patterns / file.name)), None)
         for subject, answers in objects.items():
             if template:
                 rows.append(Row(file.stem, subject, tuple(dict.fromkeys(answers)), template))
@@ -100,15 +136,13 @@ def pararel(folder: Path) -> tuple[list[Row], list[Drop]]:
     return rows, drops
 
 
-def _pattern(file: Path) -> str | None:
-    """The first pattern from `[X]` to a final `[Y]`, full stop removed; None where there is none."""
+def _patterns(file: Path) -> tuple[str, ...]:
+    """The patterns from `[X]` to a final `[Y]`, full stop removed, in file order; none where there is no file."""
     if not file.is_file():
-        return None
-    for place, record in _json_lines(file):
-        template = re.sub(r"\s*\.?\s*$", "", _text(record, "pattern", place))
-        if template.endswith("[Y]") and template.count("[X]") == template.count("[Y]") == 1:
-            return template
-    return None
+        return ()
+    found = (re.sub(r"\s*\.?\s*$", "", _text(record, "pattern", place)) for place, record in _json_lines(file))
+    fitting = (item for item in found if item.endswith("[Y]") and item.count("[X]") == item.count("[Y]") == 1)
+    return tuple(dict.fromkeys(fitting))
 
 
 def table(file: Path) -> tuple[list[Row], list[Drop]]:

@@ -1,7 +1,15 @@
 """In: a full-precision checkpoint, a scheme, calibration text. Out: a quantized checkpoint; and ways back from one."""
 
-from quantcliff.quantizers.calibration import CALIBRATION_DOCUMENTS, calibration_text, longest_input, token_batches
+from quantcliff.quantizers import rounding
+from quantcliff.quantizers.calibration import (
+    CALIBRATION_DOCUMENTS,
+    calibration_text,
+    check_calibration,
+    longest_input,
+    token_batches,
+)
 from quantcliff.quantizers.checkpoints import check, export, quantize
+from quantcliff.quantizers.own_text import self_text, sizes_of
 from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, Scheme, average_bits
 from quantcliff.quantizers.smoothing import CHAINS, norm_gain, row_gain, unsmoothed
 
@@ -14,11 +22,15 @@ __all__ = [
     "average_bits",
     "calibration_text",
     "check",
+    "check_calibration",
     "export",
     "longest_input",
     "norm_gain",
     "quantize",
+    "rounding",
     "row_gain",
+    "self_text",
+    "sizes_of",
     "token_batches",
     "unsmoothed",
 ]

@@ -12,35 +12,56 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from quantcliff.atlas import Writer, load_facts
 from quantcliff.errors import InputError
+from quantcliff.quantizers.own_text import self_text, sizes_of
 
 CALIBRATION_DOCUMENTS = 256
 CALIBRATION_SEED = 20_260_419
+AWQ_SHARE = 4
 MAX_TOKENS = 2048
 TOKENS_PER_BATCH = 4096
 
 
-def calibration_text(source: str = "atlas", n: int | None = None) -> list[str]:
+def calibration_text(
+    source: str = "atlas", n: int | None = None, *, model: str | Path | None = None, method: str = "gptq"
+) -> list[str]:
     """Up to n documents (`CALIBRATION_DOCUMENTS`) to calibrate on.
 
     Args:
         source: "atlas" for documents made of the embedded facts and their training sentences (so none of them is a
-            test prompt), or a text file: paragraphs, or lines where it has no blank line, spread evenly over the file.
+            test prompt), "self" for text that the model writes itself (`own_text`; "self:64x256" says how many
+            documents of how many tokens), or a text file: paragraphs, or lines where it has no blank line, spread
+            evenly over the file.
+        model: whose text "self" is: a folder or a name.
+        method: whom it is for. AWQ looks for one scale per channel where GPTQ fits every weight, needs a tenth of the
+            text (arXiv 2306.00978, section on data efficiency) and reads it twenty times a layer; of what a model
+            writes itself it is given one document in `AWQ_SHARE`.
 
     Raises:
-        InputError: no such file, or nothing in it.
+        InputError: no such file, or nothing in it; "self" without a model.
     """
+    if sizes := sizes_of(source):
+        if model is None:
+            raise InputError("calibration 'self' is text that a model writes: say which model")
+        documents = self_text(model, *sizes)[:n]
+        return documents[: max(1, len(documents) // AWQ_SHARE)] if method == "awq" else documents
     n = CALIBRATION_DOCUMENTS if n is None else n
     if source == "atlas":
         return list(itertools.islice(Writer(load_facts()).texts(CALIBRATION_SEED), n))
     file = Path(source)
     if not file.is_file():
-        raise InputError(f"there is no calibration text {source!r}; give a text file, or 'atlas'")
+        raise InputError(f"there is no calibration text {source!r}; give a text file, 'atlas' or 'self'")
     text = file.read_text(encoding="utf-8", errors="replace")
     parts = re.split(r"\n\s*\n", text)
     documents = [part.strip() for part in (parts if len(parts) > 1 else text.splitlines()) if part.strip()]
     if not documents:
         raise InputError(f"the calibration text {source!r} is empty; give a file with text in it")
     return documents if len(documents) <= n else [documents[i * len(documents) // n] for i in range(n)]
+
+
+def check_calibration(source: str) -> None:
+    """Raises InputError, as `calibration_text` would, without having a model write anything."""
+    if source != "atlas" and sizes_of(source) is None:
+        calibration_text(source)
 
 
 def token_batches(

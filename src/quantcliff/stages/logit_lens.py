@@ -42,7 +42,10 @@ def measure(study: Study) -> pd.DataFrame:
         method = study.parameters.methods[0] if label == FULL else study.variant(label).method
         groups = study.groups_of(method if method in study.references else next(iter(study.references)))
         groups = groups[groups["known"]].reset_index(drop=True)
-        values = read_full(study, control) if label == FULL else read(study.runner(label), study.known, control)
+        if label == FULL:
+            values = read_recorded(study, FULL, study.known, control)
+        else:
+            values = read(study.runner(label), study.known, control)
         parts = [
             summary({name: array[groups[group].to_numpy()] for name, array in values.items()}, study.seed).assign(
                 group=group
@@ -70,13 +73,13 @@ def lens(
         probability and rank (1-based) of the best right answer, entropy (nats), control (probability of the best
         wrong answer given).
     """
-    layers = []
+    found = {name: np.empty(streams.shape[:2]) for name in VALUES}
     for layer in range(streams.shape[1]):
         logits = runner.unembed(streams[:, layer])
         right = score_logits(logits, answers)
-        wrong = likeliest(logits, control)
-        layers.append(right[["probability", "rank", "entropy"]].assign(control=wrong).astype(float))
-    return {name: np.stack([frame[name].to_numpy() for frame in layers], axis=1) for name in VALUES}
+        for name in VALUES:
+            found[name][:, layer] = likeliest(logits, control) if name == "control" else right[name]
+    return found
 
 
 def read(
@@ -95,15 +98,15 @@ def read(
     return found
 
 
-def read_full(study: Study, control: Sequence[Sequence[int]], size: int = 256) -> dict[str, np.ndarray]:
-    """`read` for full precision, from the shared trace instead of another run; arrays (prompt, layer)."""
-    known, probes = np.flatnonzero(study.groups["known"]), study.known
-    stream = study.trace("resid_post", positions="last", probes=study.probes)["resid_post"]
-    parts = []
+def read_recorded(
+    study: Study, label: str, probes: Probes, control: Sequence[Sequence[int]], size: int = 64
+) -> dict[str, Float[np.ndarray, "prompt layer"]]:
+    """`read` from the streams that a study has recorded, instead of another run."""
+    stream, parts = study.last_streams(label, probes), []
     for start in range(0, len(probes), size):
-        indices = np.arange(start, min(start + size, len(probes)))
-        streams = torch.from_numpy(stream[known[indices]])
-        parts.append(lens(study.runner(FULL), streams, *(_pick(indices, each) for each in (probes.answers, control))))
+        rows = np.arange(start, min(start + size, len(probes)))
+        some = torch.from_numpy(stream[rows])
+        parts.append(lens(study.runner(label), some, *(_pick(rows, each) for each in (probes.answers, control))))
     return {name: np.concatenate([part[name] for part in parts]) for name in VALUES}
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float32
 from tqdm import tqdm
 
 from quantcliff.errors import InputError
@@ -12,7 +14,7 @@ from quantcliff.probes import Facts, Probes, facts, recall
 from quantcliff.study.held import Held
 from quantcliff.study.shelf import Shelf
 from quantcliff.study.variants import FULL, REFERENCE_BITS
-from quantcliff.tracing import Positions, Trace, score
+from quantcliff.tracing import Positions, Trace, score, score_streams
 
 INSIDE = 800
 """Known facts whose activations are looked at; answers are counted over all of them."""
@@ -38,11 +40,16 @@ class Answers(Held):
         return self._stored("scores", label, self._score, None)
 
     def _score(self, label: str) -> pd.DataFrame:
+        stream, head = self.last_streams(FULL)[:, -1], self.runner(FULL).unembed
         if label == FULL:
-            return score(self.runner(FULL), self.probes).assign(kl=0.0)
-        stream = self.trace("resid_post", positions="last", probes=self.probes)["resid_post"]
-        head = self.runner(FULL).unembed
-        return score(self.runner(label), self.probes, lambda prompts: head(torch.tensor(stream[prompts, -1])))
+            return score_streams(self.runner(FULL), stream, self.probes.answers).assign(kl=0.0)
+
+        def reference(prompts: np.ndarray) -> torch.Tensor:
+            return head(torch.from_numpy(stream[prompts]))
+
+        if len(self.probes) > INSIDE:
+            return score(self.runner(label), self.probes, reference)
+        return score_streams(self.runner(label), self.last_streams(label)[:, -1], self.probes.answers, reference)
 
     @cached_property
     def known(self) -> Probes:
@@ -85,10 +92,31 @@ class Answers(Held):
         """`Probes.draw` of `inside`, for what costs much per prompt."""
         return self.inside.draw(n, self.seed)
 
-    def trace(self, *kinds: str, positions: Positions = "all", probes: Probes | None = None) -> Trace:
-        """Activations of the full-precision model on `inside` or other probes: recorded once, shared by all stages."""
+    def trace(
+        self, *kinds: str, positions: Positions = "all", probes: Probes | None = None, label: str = FULL
+    ) -> Trace:
+        """Activations of full precision, or a variant, on `inside` or other probes: recorded once, for all stages."""
         asked = self.inside if probes is None else probes
-        return Trace.record(self.runner(FULL), asked, kinds, positions, self.run / "trace")
+        return Trace.record(self.runner(label), asked, kinds, positions, self.run / "trace")
+
+    def last_streams(self, label: str, probes: Probes | None = None) -> Float32[np.ndarray, "n layer d_model"]:
+        """Residual stream after every layer at each prompt's last token, of all probes or some.
+
+        Full precision is recorded on all probes at once, a variant where they are no more than `INSIDE`; what is asked
+        of some of these prompts is then read from that.
+        """
+        asked = self.probes if probes is None else probes
+        wide = label == FULL or len(self.probes) <= INSIDE
+        places = self._places(asked) if wide else None
+        whole = asked if places is None else self.probes
+        stream = self.trace("resid_post", positions="last", probes=whole, label=label)["resid_post"]
+        return stream if probes is None or places is None else stream[places]
+
+    def _places(self, probes: Probes) -> list[int] | None:
+        """Where these prompts stand among all probes; None where some of them are not there."""
+        place = {tuple(ids): number for number, ids in enumerate(self.probes.input_ids)}
+        found = [place.get(tuple(ids), -1) for ids in probes.input_ids]
+        return None if -1 in found else found
 
     def table(
         self, stage: str, compute: Callable[[str], pd.DataFrame], labels: Iterable[str] | None = None, **key: object

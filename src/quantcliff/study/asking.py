@@ -19,18 +19,18 @@ class Study(Answers):
     """Facts, a full-precision model and its quantized variants.
 
     Args:
-        model: "atlas" or the folder of a full-precision model.
+        model: "atlas", "smollm2" or the folder of a full-precision model.
         quantized: folder of a quantized model of the reader's own; replaces `method`, `bits` and `group_size`.
         method: "gptq", "awq", "rtn", or several: "gptq,awq" or a list.
         bits: 4, or several: "4,3,2" or a list.
         group_size: weights that share a scale, -1 for a whole row.
-        facts: "atlas", a ParaRel folder, or a .jsonl or .csv file.
+        facts: "atlas", "smollm2", a ParaRel folder, or a .jsonl or .csv file.
         text: text file for the next-token-recall probe, which takes the place of facts.
         n_facts: facts (or positions of the text) to draw.
         device, dtype: where and in which numbers models run.
         seed: decides every random draw.
         run: folder of results.
-        calibration: "atlas" or a text file, for GPTQ and AWQ.
+        calibration: "atlas", "self" (text that the model writes) or a text file, for GPTQ and AWQ.
 
     Raises:
         InputError: an argument that cannot be used; said before anything long begins.
@@ -60,8 +60,7 @@ class Study(Answers):
         if models.quantization_of(folder):
             raise InputError(f"{model} is quantized already; give the full-precision model as base")
         _ = recall.documents(self.parameters.text) if self.parameters.text else self.facts
-        if self.parameters.calibration != "atlas":
-            _ = self.calibration_text
+        quantizers.check_calibration(self.parameters.calibration)
         if self.parameters.quantized:
             models.check_pair(self.base, self.model(next(iter(self.variants))))
             return

@@ -10,7 +10,8 @@ from quantcliff.study.parameters import Parameters
 from quantcliff.study.variants import FULL, Variant, Variants
 from quantcliff.tracing import Runner
 
-RUNNERS_HELD = 3
+VARIANTS_HELD = 2
+"""Quantized models in memory beside full precision, each once."""
 
 
 class Held:
@@ -26,7 +27,8 @@ class Held:
         self.parameters = parameters
         self._made = Variants(parameters)
         self.variants, self.references = self._made.asked, self._made.references
-        self._runners: OrderedDict[str, Runner] = OrderedDict()
+        self._models: OrderedDict[str, Model] = OrderedDict()
+        self._runners: dict[str, Runner] = {}
 
     @property
     def seed(self) -> int:
@@ -45,30 +47,44 @@ class Held:
 
     @cached_property
     def base(self) -> Model:
-        """The full-precision model, never wrapped by a runner."""
+        """The full-precision model, never wrapped by a runner: that has modules of its own."""
         return self._load(self.parameters.model)
 
     @property
     def calibration_text(self) -> list[str]:
-        """Documents that GPTQ and AWQ are calibrated on."""
-        return self._made.calibration_text
+        """Documents that GPTQ is calibrated on, and whatever else looks at running text."""
+        return self.calibration_for("gptq")
+
+    def calibration_for(self, method: str) -> list[str]:
+        """Documents that a method is calibrated on."""
+        return self._made.calibration_text(method)
 
     def variant(self, label: str) -> Variant:
         """The variant or reference of that label. Raises InputError where there is none."""
         return self._made[label]
 
     def model(self, label: str) -> Model:
-        """A freshly loaded model: "full" or a variant, dequantized. Yours to change."""
-        return self._load(self.parameters.model if label == FULL else self.variant(label).path, label)
+        """ "full" or a variant, dequantized: modules of your own on weights that all users of this study share, so copy
+        a weight before you change it (`models.twin`)."""
+        return models.twin(self.base if label == FULL else self._held(label), label)
 
     def runner(self, label: str) -> Runner:
-        """The runner of "full" or a variant; the few last used stay in memory."""
+        """The runner of "full" or a variant; full precision's and those of the few variants last used stay."""
+        if label != FULL:
+            self._held(label)
         if label not in self._runners:
             self._runners[label] = Runner(self.model(label))
-            if len(self._runners) > RUNNERS_HELD:
-                self._runners.popitem(last=False)
-        self._runners.move_to_end(label)
         return self._runners[label]
+
+    def _held(self, label: str) -> Model:
+        """The one copy of a variant in memory; the one that was used longest ago makes room."""
+        if label not in self._models:
+            if len(self._models) == VARIANTS_HELD:
+                oldest, _ = self._models.popitem(last=False)
+                self._runners.pop(oldest, None)
+            self._models[label] = self._load(self.variant(label).path, label)
+        self._models.move_to_end(label)
+        return self._models[label]
 
     def _load(self, source: str | Path, name: str | None = None) -> Model:
         return models.load(source, device=self.parameters.device, dtype=self.parameters.dtype, name=name)

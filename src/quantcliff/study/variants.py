@@ -45,6 +45,7 @@ class Variants:
 
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
+        self._texts: dict[str, list[str]] = {}
         if parameters.quantized:
             own = _own(models.folder_of(parameters.quantized))
             self.asked, self.references = {own.label: own}, {own.method: own}
@@ -60,17 +61,21 @@ class Variants:
             raise InputError(f"there is no variant {label!r}; this study has {', '.join([FULL, *self.asked])}")
         return known[label]
 
-    @cached_property
-    def calibration_text(self) -> list[str]:
-        """Documents that GPTQ and AWQ are calibrated on."""
-        return quantizers.calibration_text(self._parameters.calibration)
+    def calibration_text(self, method: str) -> list[str]:
+        """Documents that a method is calibrated on; none for plain rounding."""
+        if method == "rtn":
+            return []
+        if method not in self._texts:
+            source, model = self._parameters.calibration, self._parameters.model
+            self._texts[method] = quantizers.calibration_text(source, model=model, method=method)
+        return self._texts[method]
 
     def content(self, label: str) -> object:
         """What stands for a variant's weights, beside its base, where a table must know whether they changed."""
         if label == FULL:
             return None
         if scheme := self[label].scheme:
-            return [asdict(scheme), self.calibration_text if scheme.method != "rtn" else None]
+            return [asdict(scheme), self.calibration_text(scheme.method)]
         return models.digest_of(self[label].path)
 
     def _scheme(self, method: str, bits: int) -> Variant:
@@ -78,7 +83,7 @@ class Variants:
 
         def make() -> Path:
             cache = self._parameters.run / "quantized"
-            return quantizers.quantize(self._parameters.model, scheme, self.calibration_text, cache)
+            return quantizers.quantize(self._parameters.model, scheme, self.calibration_text(method), cache)
 
         return Variant(scheme.label, method, bits, scheme.group_size, scheme, make)
 

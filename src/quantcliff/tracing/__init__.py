@@ -14,6 +14,7 @@ from quantcliff.tracing.interventions import (
 from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, depths, ranks, relay
 from quantcliff.tracing.runner import SITES, Edit, Runner, site
 from quantcliff.tracing.trace import (
+    Asked,
     Batch,
     Positions,
     Trace,
@@ -23,12 +24,14 @@ from quantcliff.tracing.trace import (
     rank_of,
     score,
     score_logits,
+    score_streams,
 )
 
 __all__ = [
     "PROMPTS_AT_ONCE",
     "SETTERS",
     "SITES",
+    "Asked",
     "Batch",
     "Edit",
     "Patch",
@@ -51,6 +54,7 @@ __all__ = [
     "relay",
     "score",
     "score_logits",
+    "score_streams",
     "site",
     "sweep",
 ]

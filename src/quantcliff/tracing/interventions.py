@@ -144,7 +144,9 @@ def sweep(
         One row per patch and prompt it applies to (it does not where the prompt has no such tokens or no partner):
         `prompt` (number in `probes`), the fields of the patch, and `rank` and `probability` of the answer.
     """
-    parts, asked = [], sorted(patches)
+    asked = sorted(patches)
+    number = {patch: row for row, patch in enumerate(asked)}
+    found = {name: np.full((len(asked), len(rows)), np.nan) for name in ("rank", "probability")}
     for batch in tqdm(list(batches(probes.select(rows), size)), desc="patching", leave=False, disable=None):
         stream, prompts = own_stream(recipient, batch.ids, batch.last), rows[batch.indices]
         for (kind, positions, whose), group in groupby(asked, lambda patch: (patch.kind, patch.positions, patch.donor)):
@@ -161,7 +163,19 @@ def sweep(
             own, answers = stream[:, fit], [probes.answers[prompt] for prompt in inputs]
             for patch in group:
                 logits = SETTERS[kind](recipient, own, patch.layers, where, tokens, last)
-                found = score_logits(logits, answers)[["rank", "probability"]]
-                parts.append(found.assign(prompt=inputs, **vars(patch)))
-    columns = ["prompt", *(field.name for field in fields(Patch)), "rank", "probability"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+                scored = score_logits(logits, answers)
+                for name, values in found.items():
+                    values[number[patch], batch.indices[fit]] = scored[name]
+    return _tidy(asked, rows, found["rank"], found["probability"])
+
+
+def _tidy(
+    patches: Sequence[Patch], rows: Int[np.ndarray, " chosen"], rank: Float[np.ndarray, "patch chosen"],
+    probability: Float[np.ndarray, "patch chosen"],
+) -> pd.DataFrame:  # fmt: skip
+    """One row for each patch and prompt where there is a rank."""
+    made, prompt = np.nonzero(~np.isnan(rank))
+    table = pd.DataFrame({"prompt": rows[prompt]})
+    for field in fields(Patch):
+        table[field.name] = [getattr(patches[patch], field.name) for patch in made.tolist()]
+    return table.assign(rank=rank[made, prompt].astype(int), probability=probability[made, prompt])

@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from quantcliff.probes import Probes
+from quantcliff.tracing.batches import Batch, batches
 from quantcliff.tracing.runner import Runner, site
-from quantcliff.tracing.trace import batches, rank_of
+from quantcliff.tracing.trace import rank_of
 
 Streams = Float32[Tensor, "prompt layer d_model"]
 """Residual stream after every layer, at each prompt's last token; what comes after the last layer gives the output."""
@@ -25,26 +26,35 @@ PROMPTS_AT_ONCE = 64
 def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> dict[int, Streams]:
     """Run the first k layers of `lower` and the remaining ones of `upper`, for every k in `cuts`.
 
-    With k = 0 all layers are `upper`'s, with k = `n_layers` all are `lower`'s. The lower model runs once, whatever the
-    number of cuts.
+    With k = 0 all layers are `upper`'s, with k = `n_layers` all are `lower`'s. The lower model runs once, up to the
+    highest cut, whatever the number of cuts.
     """
     names = [site("resid_post", layer) for layer in range(lower.n_layers)]
     found = {cut: torch.empty(len(probes), len(names), lower.d_model) for cut in cuts}
     for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="running", leave=False, disable=None):
         rows = torch.arange(len(batch.indices))
-        below: dict[str, torch.Tensor] = {}
-        if any(cut > 0 for cut in cuts):
-            _, below = lower.run(batch.ids, record=names, last=batch.last)
+
+        def last(stream: Tensor, rows: Tensor = rows, batch: Batch = batch) -> Tensor:
+            return stream[rows, batch.last].float().cpu()
+
+        below: dict[str, Tensor] = {}
+        if deepest := max(cuts, default=0):
+            entered = {names[cut - 1] for cut in cuts if cut}
+            picks = {name: _as_it_is if name in entered else last for name in names[:deepest]}
+            _, below = lower.run(batch.ids, record=picks, end_layer=deepest, last=batch.last)
         for cut in cuts:
-            streams = {name: below[name] for name in names[:cut]}
+            streams = {name: below[name] if below[name].ndim == 2 else last(below[name]) for name in names[:cut]}
+            above = dict.fromkeys(names[cut:], last)
             if cut == 0:
-                streams |= upper.run(batch.ids, record=names, last=batch.last)[1]
+                streams |= upper.run(batch.ids, record=above, last=batch.last)[1]
             elif cut < len(names):
-                entering = below[names[cut - 1]]
-                streams |= upper.run(entering, record=names[cut:], start_layer=cut, last=batch.last)[1]
-            at_last = [streams[name][rows, batch.last].float().cpu() for name in names]
-            found[cut][torch.from_numpy(batch.indices)] = torch.stack(at_last, 1)
+                streams |= upper.run(below[names[cut - 1]], record=above, start_layer=cut, last=batch.last)[1]
+            found[cut][torch.from_numpy(batch.indices)] = torch.stack([streams[name] for name in names], 1)
     return found
+
+
+def _as_it_is(stream: Tensor) -> Tensor:
+    return stream
 
 
 def ranks(

@@ -12,7 +12,9 @@ for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -44,6 +46,9 @@ d_ffn); all others (batch, pos, d_model).
 Edit = Callable[[Tensor], Tensor]
 """Takes the tensor at a site and returns its replacement: a new tensor of the same shape, never changed in place."""
 
+Pick = Callable[[Tensor], Tensor]
+"""Takes the tensor at a site and returns what is to be kept of it."""
+
 
 def site(kind: str, layer: int) -> str:
     """Full hook name, e.g. `site("resid_post", 3) == "blocks.3.hook_resid_post"`."""
@@ -57,8 +62,13 @@ class Runner:
     the site kind `gate` is its pre-activation), `parallel` (True: attention and FFN read the same stream).
     """
 
+    work: ClassVar[float] = 0.0
+    """Products of a weight and an activation that all runners of this process have computed; attention's own, which
+    grow with the square of the length and are few in short prompts, are left out."""
+
     def __init__(self, model: Model):
         self.model = model
+        self.block_size, self.head_size = _sizes(model)
         model.hf.set_attn_implementation("eager")
         name = type(model.hf).__name__
         try:
@@ -81,19 +91,22 @@ class Runner:
     def run(
         self,
         ids: Tensor,
-        record: Collection[str] = (),
+        record: Collection[str] | Mapping[str, Pick] = (),
         edits: Mapping[str, Edit] | None = None,
         start_layer: int | None = None,
+        end_layer: int | None = None,
         last: Int[Tensor, " batch"] | None = None,
     ) -> tuple[Float[Tensor, "batch pos vocab"] | Float[Tensor, "batch vocab"], dict[str, Tensor]]:
         """Run the model, or its upper part, with edits, and record what was asked for.
 
         Args:
             ids: token ids (batch, pos); with `start_layer` the residual stream entering it (batch, pos, d_model).
-            record: full site names to return; a site that is also edited is recorded after its edit.
+            record: full site names to return; a site that is also edited is recorded after its edit. Where only a part
+                is wanted, a mapping from the name to what is to be kept of the tensor there.
             edits: full site name -> function from the tensor there to its replacement.
             start_layer: run only the blocks from this one on; the ones below are skipped, not computed. `n_layers`
                 leaves the final norm and the head.
+            end_layer: leave out the blocks from this one on; what the head then says is the lens on that stream.
             last: position of each prompt's last token; with it the head runs there alone and logits are (batch, vocab).
 
         Returns:
@@ -105,14 +118,15 @@ class Runner:
         edits = edits or {}
         recorded: dict[str, Tensor] = {}
         hooks = [(name, _edit(edit)) for name, edit in edits.items()]
-        hooks += [(name, _keep(recorded, name)) for name in record]
+        picks = record if isinstance(record, Mapping) else dict.fromkeys(record, _whole)
+        hooks += [(name, _keep(recorded, name, pick)) for name, pick in picks.items()]
         if last is not None:
             rows = torch.arange(len(last), device=self.device)
             hooks.append(("ln_final.hook_in", lambda stream, hook: stream[rows, last.to(self.device)][:, None]))
         missing = {name for name, _ in hooks} - set(self.bridge.hook_dict)
         if missing:
             raise InputError(f"{self.model.name} has no site {min(missing)}: leave that kind of activation out.")
-        logits = self._forward(ids.to(self.device), hooks, start_layer)
+        logits = self._forward(ids.to(self.device), hooks, start_layer, end_layer)
         if not bool(torch.isfinite(logits).all()):
             raise InputError(self.first_bad(ids, edits, start_layer))
         return (logits if last is None else logits[:, 0]), recorded
@@ -126,20 +140,27 @@ class Runner:
         flat = resid.reshape(-1, 1, self.d_model).to(self.device, self.model.hf.dtype)
         return self._forward(flat, [], self.n_layers).reshape(*resid.shape[:-1], -1)
 
-    def _forward(self, ids: Tensor, hooks: list, start_layer: int | None) -> Tensor:
-        """The bridge's forward, or its part from `start_layer` on; `n_layers` leaves the final norm and the head."""
-        if start_layer is None:
-            return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False).float()
-        if start_layer == self.n_layers:
+    def _forward(self, ids: Tensor, hooks: list, start_layer: int | None, end_layer: int | None = None) -> Tensor:
+        """The bridge's forward, or its part from `start_layer` on, up to `end_layer`; n_layers leaves norm and head."""
+        start, end = start_layer or 0, self.n_layers if end_layer is None else end_layer
+        if start == self.n_layers:
             hooks = [("ln_final.hook_in", lambda stream, hook: ids), *hooks]
-        with self._skip(start_layer):
-            first = min(start_layer, self.n_layers - 1)
-            return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, start_at_layer=first, use_cache=False).float()
+        place: dict[str, Any] = {} if start_layer is None else {"start_at_layer": min(start, self.n_layers - 1)}
+        with self._skip([*range(start), *range(end, self.n_layers)]):
+            logits = self.bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False, **place).float()
+        tokens = ids.shape[0] * ids.shape[1]
+        Runner.work += tokens * self.block_size * max(end - start, 0) + logits[..., 0].numel() * self.head_size
+        return logits
+
+    def plain_work(self, lengths: Int[np.ndarray, " prompt"]) -> float:
+        """`work` of one plain pass over prompts of these lengths: every block once at every token, the head at the
+        last."""
+        return float(lengths.sum() * self.block_size * self.n_layers + len(lengths) * self.head_size)
 
     @contextmanager
-    def _skip(self, layers: int) -> Iterator[None]:
-        """Let the first blocks hand their input on; TransformerLens' own `start_at_layer` computes them for nothing."""
-        blocks = [vars(self.bridge.blocks[layer]) for layer in range(layers)]  # a bridge's setattr goes elsewhere
+    def _skip(self, layers: Collection[int]) -> Iterator[None]:
+        """Let these blocks hand their input on; TransformerLens' own `start_at_layer` computes them for nothing."""
+        blocks = [vars(self.bridge.blocks[layer]) for layer in layers]  # a bridge's setattr goes elsewhere
         try:
             for block in blocks:
                 block["forward"] = lambda stream, *args, **kwargs: stream
@@ -165,12 +186,23 @@ class Runner:
         return f"{self.model.name}: NaN or Inf in the activations, first in {where}: check that part of the weights."
 
 
+def _sizes(model: Model) -> tuple[float, float]:
+    """Weights of a block, on average, and of the head."""
+    embedding, head = (part.weight for part in (model.hf.get_input_embeddings(), model.hf.get_output_embeddings()))
+    ends = embedding.numel() + (0 if head is embedding else head.numel())
+    return (model.hf.num_parameters() - ends) / model.hf.config.num_hidden_layers, float(head.numel())
+
+
 def _edit(edit: Edit) -> Callable:
     return lambda tensor, hook: edit(tensor)
 
 
-def _keep(recorded: dict[str, Tensor], name: str) -> Callable:
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _keep(recorded: dict[str, Tensor], name: str, pick: Pick = _whole) -> Callable:
     def keep(tensor: Tensor, hook: object) -> None:
-        recorded[name] = tensor.detach()
+        recorded[name] = pick(tensor.detach())
 
     return keep

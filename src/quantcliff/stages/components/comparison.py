@@ -74,13 +74,13 @@ def partners(n_keys: Int[Tensor, " prompt"], generator: torch.Generator) -> Int[
 
 
 def side_by_side(
-    full: Recorded, own: Runner, *, share: float = 0.01, size: int = 32, seed: int = 0
+    full: Recorded, own: Runner | None, *, share: float = 0.01, size: int = 32, seed: int = 0
 ) -> dict[Key, Float[np.ndarray, "prompt layer *head"]]:
     """All measures of a model beside full precision, prompt by prompt; memory grows with `size`, not with the prompts.
 
     Args:
-        own: in the units of full precision (`smoothing.unsmoothed`), or AWQ's scales would count as damage to neurons.
-        share: see `top_count`.
+        own: in the units of full precision (`smoothing.unsmoothed`), or AWQ's scales would count as damage to neurons;
+            None for full precision itself, which need not run again.
         size: prompts per batch.
         seed: draws the other prompts.
 
@@ -97,19 +97,21 @@ def side_by_side(
             found[key] = np.full((len(probes), *values.shape[1:]), np.nan, dtype=np.float32)
         found[key][rows] = values.numpy()
 
-    for batch in tqdm(list(batches(probes, size)), desc=f"components {own.model.name}", leave=False, disable=None):
+    name = own.model.name if own else FULL
+    for batch in tqdm(list(batches(probes, size)), desc=f"components {name}", leave=False, disable=None):
         tokens = {
             name: torch.from_numpy(at[batch.indices]) for name, at in where.items() if (at[batch.indices] >= 0).any()
         }
         width = batch.ids.shape[1]
-        clean = full.clean(batch.indices, width)
-        ours = {"in_situ": read(own, batch, tokens), "clean": read(own, batch, tokens, clean)}
+        if own:
+            clean = full.clean(batch.indices, width)
+            ours = {"in_situ": read(own, batch, tokens), "clean": read(own, batch, tokens, clean)}
         for position, at in tokens.items():
             rows, n_keys = batch.indices[at.numpy() >= 0], at[at >= 0] + 1
             theirs, partner = full.reading(position, rows, width), partners(n_keys, draw)
             paired = torch.nonzero(partner >= 0).flatten()
             for condition in CONDITIONS:
-                reading, key = ours[condition][position], (position, condition)
+                reading, key = ours[condition][position] if own else theirs, (position, condition)
                 entropy = normalised_entropy(reading.pattern, n_keys[:, None, None])
                 keep((*key, "entropy", False), rows, entropy)
                 for measure, values in compare(theirs, reading, share).items():
@@ -162,7 +164,7 @@ def of_variant(study: Study, label: str, n_prompts: int = 400, share: float = 0.
     full = study.runner(FULL)
     assert full.d_ffn is not None
     theirs = Recorded.of(full, study.sample(n_prompts), study.run / "trace")
-    own = full if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
+    own = None if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
     chance = {"sign_flips": 0.5, "jaccard": chance_overlap(full.d_ffn, share), "attn_cosine": 0.0, "ffn_cosine": 0.0}
     return table_of(side_by_side(theirs, own, share=share, seed=study.seed), chance, study.seed)
 

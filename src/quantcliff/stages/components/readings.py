@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcliff.probes import Probes
-from quantcliff.tracing import Batch, Runner, Trace, site
+from quantcliff.tracing import Asked, Batch, Runner, Trace, site
 
 Position = Literal["last", "last_subject"]
 
@@ -58,10 +58,11 @@ class Recorded:
 
     @classmethod
     def of(cls, runner: Runner, probes: Probes, folder: Path) -> "Recorded":
-        """Record what is not in `folder` yet, as `Trace.record`."""
+        """Record what is not in `folder` yet, in one pass, as `Trace.record_all`."""
         sites = ("resid_pre",) if runner.parallel else ("resid_pre", "resid_mid")
-        at = {where: Trace.record(runner, probes, KINDS, where, folder) for where in POSITIONS}
-        return cls(probes, at, Trace.record(runner, probes, sites, "all", folder), sites)
+        asked = [*(Asked(probes, KINDS, where) for where in POSITIONS), Asked(probes, sites, "all")]
+        *at, stream = Trace.record_all(runner, asked, folder)
+        return cls(probes, dict(zip(POSITIONS, at, strict=True)), stream, sites)
 
     def reading(self, position: Position, prompts: Int[np.ndarray, " chosen"], n_keys: int) -> Reading:
         """Of these prompts; patterns are cut to the first `n_keys` keys, which must be all that the prompts have."""

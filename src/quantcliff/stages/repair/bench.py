@@ -93,7 +93,7 @@ class Bench:
             yield Trial("protection", mirror, n, last_bits, self._right(last[self.n_layers - n]), control=True)
         if self.variant.scheme and self.variant.method != "rtn":
             scheme = replace(self.variant.scheme, bits_by_layer=_eight(range(n)))
-            text, cache = self.study.calibration_text, self.study.run / "quantized"
+            text, cache = self.study.calibration_for(self.variant.method), self.study.run / "quantized"
             folder = quantize(self.study.parameters.model, scheme, text, cache)
             right = self._run(self._load(folder))
             yield Trial("protection", f"{first}, again", n, first_bits, right, against=mirror)

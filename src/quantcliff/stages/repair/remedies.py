@@ -1,6 +1,6 @@
 """Can the damage be repaired? Four remedies, each beside a control, at every bit width.
 
-Source protection, amplification (module `amplify`), low-rank compensation (`eora`) and domino (`tracing.relay`), as in the
+Source protection, amplification (module `amplify`), low-rank compensation (`eora`) and domino (a relay), as in the
 "repair" part of arXiv 2604.19884. A remedy costs bits: every row of the table says how many a weight takes on average,
 scales, zero points and low-rank factors counted. `measure` runs all of them and writes RUN/repair.parquet.
 """

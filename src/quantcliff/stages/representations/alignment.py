@@ -15,7 +15,8 @@ and what is needed to read them (all *chosen* here, not in the paper)
 `fade_share`           share of the energy of E that is the missing signal (g - 1) H_FP
 `residual_share`, `residual_overlap`  like `error_share` and `error_overlap`, of what the fade leaves: H_Q - g H_FP
 `signal_directions`, `error_directions`, `residual_directions`  how many directions its energy fills (participation)
-Everything follows from streamed second moments (`moments.Cross`): memory grows with width squared, not with rows.
+Everything follows from streamed second moments (`moments.Cross`), whose size grows with the width
+squared and not with rows, or where rows are few from Gram matrices (`views`).
 """
 
 from collections.abc import Sequence
@@ -23,15 +24,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from quantcliff.stages.representations.moments import Cross
-from quantcliff.stages.representations.subspaces import (
-    RESOLUTION,
-    above,
-    directions,
-    overlap,
-    participation,
-    random_share,
-    share,
-)
+from quantcliff.stages.representations.subspaces import above, participation, random_share
+from quantcliff.stages.representations.views import ERROR, OTHER, SIGNAL, Features, Rows
 
 SHARE_OF_WIDTH = 1 / 16
 """Default k over width. A fixed share, so that the chance level k/d is one number for every layer and every model;
@@ -43,34 +37,45 @@ def default_k(width: int) -> int:
     return max(1, round(width * SHARE_OF_WIDTH))
 
 
+SUBSPACES = ("subspace", "error_overlap", "residual_overlap")
+"""Measures that set two sets of directions against each other."""
+
+
 def aligned(xx: Cross, yy: Cross, xy: Cross, ks: Sequence[int], centred: bool) -> dict[tuple[str, int | None], float]:
+    """`described` from the moments of one layer of both models, x full precision, y quantized."""
+    return described(Features.of(xx, yy, xy, centred), ks, centred)
+
+
+def described(
+    view: Features | Rows, ks: Sequence[int], centred: bool, subspaces: Sequence[str] = SUBSPACES
+) -> dict[tuple[str, int | None], float]:
     """The measures of one layer of both models, by name and k (None where a measure has no k).
 
-    x is full precision, y quantized. Where the error is zero or too small for float64, or there are fewer than k
-    directions, the measures that need them are NaN.
+    Where the error is zero or too small for float64, or there are fewer than k directions, the measures that need them
+    are NaN.
+
+    Args:
+        subspaces: measures of `SUBSPACES` to give; each takes an eigenproblem of its own.
     """
-    signal, other, both = xx.second(centred), yy.second(centred), xy.second(centred)
-    error = signal + other - both - both.T
-    floor = RESOLUTION * (xx.square_x + yy.square_x)
-    energy, size = above(np.trace(signal), floor), above(np.trace(error), floor)
-    gain = float(np.trace(both) / energy)
-    residual = other - gain * (both + both.T) + gain**2 * signal
+    energy, size = (above(view.energy(of), view.floor) for of in (SIGNAL, ERROR))
+    gain = view.energy(SIGNAL, OTHER) / energy
+    residual = (-gain, 1.0)
     values: dict[tuple[str, int | None], float] = {
-        ("error_size", None): float(np.trace(error) / energy),
+        ("error_size", None): view.energy(ERROR) / energy,
         ("gain", None): gain,
-        ("fade_share", None): float((1 - gain) ** 2 * energy / size),
+        ("fade_share", None): (1 - gain) ** 2 * energy / size,
     }
     if not centred:
-        shift = yy.x - xx.x
-        values["shift_share", None] = float(shift @ shift / xx.n / size)
-    u, v, w, left = (directions(second, max(ks), floor) for second in (signal, other, error, residual))
-    for name, second in (("signal", signal), ("error", error), ("residual", residual)):
-        values[f"{name}_directions", None] = participation(second, floor)
-        values |= {(f"{name}_share", k): float(share(u, second, floor)[k - 1]) for k in ks}
-    for k in ks:
-        values["subspace", k] = overlap(u[:, :k], v[:, :k])
-        values["error_overlap", k] = overlap(u[:, :k], w[:, :k])
-        values["residual_overlap", k] = overlap(u[:, :k], left[:, :k])
+        values["shift_share", None] = view.common() / view.n / size
+    u = view.basis(SIGNAL, max(ks))
+    for name, of in (("signal", SIGNAL), ("error", ERROR), ("residual", residual)):
+        values[f"{name}_directions", None] = participation(view.form(of, of), view.floor)
+        shares = view.share(u, of)
+        values |= {(f"{name}_share", k): float(shares[k - 1]) for k in ks}
+    against = {"subspace": OTHER, "error_overlap": ERROR, "residual_overlap": residual}
+    for name in subspaces:
+        basis = view.basis(against[name], max(ks))
+        values |= {(name, k): view.overlap(u, basis, k) for k in ks}
     return values
 
 

@@ -10,15 +10,12 @@ from threadpoolctl import threadpool_limits
 
 from quantcliff.errors import InputError
 from quantcliff.probes import Probes
-from quantcliff.stages.representations.alignment import aligned, chance_of, default_k
-from quantcliff.stages.representations.cka import cka_chance, cosine, hsic
-from quantcliff.stages.representations.moments import blocks, jackknife, replicates
-from quantcliff.stages.representations.subspaces import (
-    RESOLUTION,
-    participation,
-)
-from quantcliff.study import Study
-from quantcliff.tracing import Positions, Trace
+from quantcliff.stages.representations.alignment import SUBSPACES, chance_of, default_k, described
+from quantcliff.stages.representations.cka import cka_pairs
+from quantcliff.stages.representations.moments import blocks, jackknife
+from quantcliff.stages.representations.views import views
+from quantcliff.study import FULL, Study
+from quantcliff.tracing import Positions
 
 PARALLEL_WIDTH = 1024
 """From this width on linear algebra may use several threads."""
@@ -38,32 +35,20 @@ def cka_table(
 ) -> pd.DataFrame:
     """`cka` and `cka_debiased` of pairs of layers, with jackknife intervals over the blocks `parts` of rows.
 
-    The arrays may be memory-mapped: one pair of layers is read at a time. `chance` is the mean over shuffled pairings.
+    `chance` is the mean over shuffled pairings. The arrays may be memory-mapped: with many rows one pair of layers is
+    read at a time, with few their Gram matrices are held.
 
     Args:
         pairs: (full precision, quantized) layers, counted from 0; None for every layer with every layer.
     """
-    pairs = list(np.ndindex(full.shape[1], quantized.shape[1])) if pairs is None else pairs
+    pairs = list(np.ndindex(full.shape[1], quantized.shape[1])) if pairs is None else list(pairs)
     n = sum(map(len, parts))
     rows = []
     with _threads(full.shape[2]):
-        own_full = {i: _own(full[:, i], parts) for i in sorted({i for i, _ in pairs})}
-        own_quantized = {j: _own(quantized[:, j], parts) for j in sorted({j for _, j in pairs})}
-        for i, j in pairs:
-            both = [(hsic(c), hsic(c, debiased=True)) for c in replicates(full[:, i], quantized[:, j], parts)]
-            (norms_full, filled_full), (norms_quantized, filled_quantized) = own_full[i], own_quantized[j]
-            values = cosine(np.array(both), norms_full, norms_quantized)
-            chance = cka_chance(filled_full, filled_quantized, n)
+        for (i, j), values, chance in cka_pairs(full, quantized, parts, pairs):
             rows.append(_row("cka", i, j, True, None, values[:, 0], (chance, np.nan, np.nan), n))
             rows.append(_row("cka_debiased", i, j, True, None, values[:, 1], (0.0, np.nan, np.nan), n))
     return pd.DataFrame(rows).astype({"k": "Int64"})
-
-
-def _own(layer: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """HSIC of a layer with itself, plain and debiased (replicate, 2), and its participation on all rows."""
-    norms = [(hsic(moment), hsic(moment, debiased=True)) for moment in replicates(layer, layer, parts)]
-    total = next(replicates(layer, layer, parts))
-    return np.array(norms), participation(total.second(centred=True), RESOLUTION * total.square_x)
 
 
 def aligned_table(
@@ -71,16 +56,25 @@ def aligned_table(
     quantized: Float[np.ndarray, "n layers d"],
     parts: list[Int[np.ndarray, " _"]],
     ks: Sequence[int],
+    means: Sequence[bool] = (True, False),
+    subspaces: Sequence[str] = SUBSPACES,
 ) -> pd.DataFrame:
-    """The measures of `aligned` for every layer, with and without the mean removed; intervals as in `cka_table`."""
+    """The measures of `described` for every layer, with and without the mean removed; intervals as in `cka_table`.
+
+    Args:
+        means: with the mean removed (True), without (False), or both.
+        subspaces: see `described`.
+    """
     n = sum(map(len, parts))
     rows = []
     for layer in range(full.shape[1]):
         x, y = full[:, layer], quantized[:, layer]
-        triples = zip(replicates(x, x, parts), replicates(y, y, parts), replicates(x, y, parts), strict=True)
         with _threads(full.shape[2]):
-            found = [{centred: aligned(*triple, ks, centred) for centred in (True, False)} for triple in triples]
-        for centred in (True, False):
+            found = [
+                {centred: described(view(centred), ks, centred, subspaces) for centred in means}
+                for view in views(x, y, parts)
+            ]
+        for centred in means:
             for measure, k in found[0][centred]:
                 values = np.array([replicate[centred][measure, k] for replicate in found])
                 chance = chance_of(measure, k, found[0][centred], full.shape[2], n)
@@ -135,15 +129,17 @@ def streams(
 ) -> tuple[Float[np.ndarray, "n layers d"], Float[np.ndarray, "n layers d"]]:
     """Residual streams after every layer of full precision and of a variant, at these positions of `study.inside`.
 
-    Memory-mapped; row i of one belongs to row i of the other.
+    Row i of one belongs to row i of the other; memory-mapped where they are as long as they are recorded.
     """
-    other = Trace.record(study.runner(label), study.inside, ["resid_post"], positions, study.run / "trace")
-    return study.trace("resid_post", positions=positions)["resid_post"], other["resid_post"]
+    if positions == "last":
+        return study.last_streams(FULL, study.inside), study.last_streams(label, study.inside)
+    here, there = (study.trace("resid_post", positions=positions, label=name) for name in (FULL, label))
+    return here["resid_post"], there["resid_post"]
 
 
 def compare(
     study: Study, label: str, positions: Sequence[Positions] = ("last",), ks: Sequence[int] | None = None,
-    n_blocks: int = 20,
+    n_blocks: int = 20, diagonal: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Every measure of one variant against full precision, on the residual stream after each layer, on `study.inside`.
 
@@ -152,6 +148,7 @@ def compare(
             prompt makes rows independent.
         ks: numbers of directions that count as signal; None for a sixteenth of the width (`SHARE_OF_WIDTH`).
         n_blocks: random blocks of prompts for the jackknife; the time for intervals grows with it.
+        diagonal: only each layer with itself, means removed, without overlaps of errors; a tenth of the work.
 
     Returns:
         positions, measure, layer_fp, layer_q, centred, k (missing where a measure has none), estimate, low, high,
@@ -166,7 +163,11 @@ def compare(
     for where, (rows, prompt) in chosen.items():
         full, other = streams(study, label, where)
         parts = [rows[part] for part in blocks(prompt, n_blocks, study.seed)]
-        both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
+        if diagonal:
+            same = [(layer, layer) for layer in range(full.shape[1])]
+            both = [cka_table(full, other, parts, same), aligned_table(full, other, parts, ks, [True], ["subspace"])]
+        else:
+            both = [cka_table(full, other, parts), aligned_table(full, other, parts, ks)]
         tables.append(pd.concat(both, ignore_index=True).assign(positions=where))
     return pd.concat(tables, ignore_index=True)
 

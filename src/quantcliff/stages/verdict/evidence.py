@@ -99,7 +99,7 @@ def lens(pair: Pair) -> list[Row]:
     """
     known = pair.study.sample(pair.n_prompts)
     control = logit_lens.shuffled_answers(known, pair.study.seed)
-    own, full = (logit_lens.read(pair.study.runner(label), known, control) for label in (pair.label, FULL))
+    own, full = (logit_lens.read_recorded(pair.study, label, known, control) for label in (pair.label, FULL))
     paired = ~np.isnan(full["control"]).any(1)
     if not paired.any():
         return [_nothing("lens signal", "no other answer to compare with")]
@@ -167,7 +167,7 @@ def parts(pair: Pair) -> list[Row]:
 
 def streams(pair: Pair) -> list[Row]:
     """Residual streams at the last token, layer by layer, means removed, means over layers."""
-    table = representations.compare(pair.study, pair.label, n_blocks=10)
+    table = representations.compare(pair.study, pair.label, n_blocks=10, diagonal=True)
     same = table[(table["layer_fp"] == table["layer_q"]) & table["centred"]]
     found = []
     names = {"CKA diagonal": "cka_debiased", "subspace": "subspace", "error alignment": "error_share"}

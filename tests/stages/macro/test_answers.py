@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from quantcliff import models
 from quantcliff.charts import macro as charts
 from quantcliff.probes import Probes
-from quantcliff.stages import macro
+from quantcliff.stages.macro import answers as macro
 from quantcliff.study import Study
 from quantcliff.tracing import Runner, divergence, score_logits
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from quantcliff import stats
 from quantcliff.atlas import Writer, load_facts
 from quantcliff.probes import Probes
-from quantcliff.quantizers import calibration_text
+from quantcliff.quantizers import calibration_text, self_text, sizes_of
 from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner
 
@@ -37,6 +37,9 @@ TEXT_SEED = 424_242
 """Of the running text: neither the training's nor the calibration's."""
 
 DOCUMENTS = 200
+OWN_DOCUMENTS = 32
+"""Documents that a model writes itself to be read, of the length of its calibration text."""
+
 LONGEST = 512
 NUMBERS_AT_ONCE = 2**26
 
@@ -110,13 +113,15 @@ def running_text(study: Study) -> list[str]:
     """Documents whose perplexity is measured; none means that perplexity does not apply.
 
     The embedded model reads documents drawn like its training text under another seed: single sentences repeat what
-    it was trained on, their combination is new. Any other model reads the study's `text`, else its calibration file
-    (which flatters GPTQ and AWQ, who have seen it).
+    it was trained on, their combination is new. Any other model reads the study's `text`, else other text of its own
+    where it wrote its calibration text, else its calibration file (which flatters GPTQ and AWQ, who have seen it).
     """
     if study.parameters.text:
         return calibration_text(study.parameters.text, DOCUMENTS)
     if study.parameters.model == "atlas":
         return list(islice(Writer(load_facts()).texts(TEXT_SEED), DOCUMENTS))
+    if sizes := sizes_of(study.parameters.calibration):
+        return self_text(study.parameters.model, OWN_DOCUMENTS, sizes[1], TEXT_SEED)
     return [] if study.parameters.calibration == "atlas" else calibration_text(study.parameters.calibration, DOCUMENTS)
 
 
