@@ -120,14 +120,12 @@ def facts(source: str, model: str) -> None:
     prompt (which stops before the answer), subject (as it stands in the prompt), object or objects (the right answers),
     and perhaps relation.
     """
-    from transformers import AutoTokenizer
-
-    from quantcliff.models import folder_of
+    from quantcliff.models import folder_of, tokenizer_of
     from quantcliff.probes import facts as fact_sources
 
     folder = folder_of(model)
     found = fact_sources.load(source)
-    asked = fact_sources.probe(found, AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    asked = fact_sources.probe(found, tokenizer_of(folder))
     counts = asked.table.groupby("relation").agg(facts=("fact", "size"), example=("prompt", "first"))
     click.echo(f"{len(asked)} facts of {source} can be asked of {model}, {len(asked.dropped)} cannot\n")
     click.echo(counts.sort_values("facts", ascending=False).to_string(max_colwidth=70))
@@ -186,8 +184,8 @@ def diagnose(
     """Say how the model in QUANTIZED fails beside the full-precision model in BASE, with the evidence.
 
     Prints the verdict and writes verdict.json, the tables (parquet) and verdict.html, a page that opens without a
-    network. Exit codes: 0 intact, 2 bad input, 10 signal degradation, 11 computation collapse, 12 mixed; 13 format bug,
-    whatever else there is.
+    network. Exit codes: 0 intact, 2 bad input, 10 signal degradation, 11 computation collapse, 12 mixed; whatever
+    the signals say, 13 format bug, 14 not made from this base; 15 intact, but something quantized was not measured.
     """
     from quantcliff.diagnosis import diagnose as ask
     from quantcliff.diagnosis import report

@@ -20,6 +20,7 @@ from quantcliff import cli, models
 from quantcliff.charts import verdict as charts
 from quantcliff.diagnosis import diagnose, report
 from quantcliff.errors import InputError
+from quantcliff.filecheck import Findings
 from quantcliff.quantizers import Scheme, planted, quantize
 from quantcliff.stages import components, logit_lens, representations, verdict
 from quantcliff.stages.verdict import EXIT_CODES, NO_SIGNALS, decide, evidence, weights
@@ -144,19 +145,19 @@ def test_a_model_that_keeps_its_answers_is_intact_whatever_its_signals(given_way
 
 @given(ways, st.floats(0, 1))
 def test_a_fault_in_the_weights_stands_beside_the_mode(given_ways, kept):
-    without, found = (decide("v", table(given_ways, kept), faults) for faults in ([], ["layer 3, mlp.up_proj: ..."]))
+    without, found = (decide("v", table(given_ways, kept), Findings(faults)) for faults in ((), ("layer 3",)))
     assert (found.mode, found.votes, found.exit_code) == (without.mode, without.votes, 13)
     assert found.headline == f"format bug, {found.mode}"
     assert report.summary(found).startswith(f"v: format bug, {found.mode}. ")
-    quick = decide("v", NO_SIGNALS, ["x"])
+    quick = decide("v", NO_SIGNALS, Findings(("x",)))
     assert (quick.mode, quick.headline, quick.exit_code) == ("format bug", "format bug", 13)
-    odd = decide("v", table(given_ways, kept), (), ["layer 3, mlp.up_proj: ..."])
+    odd = decide("v", table(given_ways, kept), Findings(odd=("layer 3, mlp.up_proj: ...",)))
     assert (odd.headline, odd.exit_code) == (without.mode, without.exit_code)
     assert "Odd, harmless:\n- layer 3" in report.summary(odd)
 
 
 def test_exit_codes_are_distinct_and_only_intact_is_0():
-    assert len(set(EXIT_CODES.values())) == 5
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES) == 7
     assert [name for name, code in EXIT_CODES.items() if code == 0] == ["intact"]
     assert not {1, 2} & set(EXIT_CODES.values())
 
@@ -458,7 +459,7 @@ def test_planted_faults_are_a_finding_beside_the_mode(base: Path, text: Path, qu
     found = diagnose(base, planted.scaled(quantized(4), tmp_path / "bad", 1), text=text, n_facts=40, out=tmp_path / "o")
     assert found.exit_code == 13
     assert found.n_known and found.mode != "format bug"
-    assert all(line.startswith("layer 1, ") for line in found.faults)
+    assert all(line.startswith("layer 1, ") for line in found.file.faults)
     assert found.headline in (tmp_path / "o" / "verdict.html").read_text()
 
 

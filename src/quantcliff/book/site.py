@@ -89,7 +89,7 @@ def execute(
     try:
         papermill.execute_notebook(
             notebook,
-            part,
+            str(part).replace("{", "{{").replace("}", "}}"),  # papermill formats its output path
             chapter.own(parameters),
             kernel_name="python3",
             cwd=root,

@@ -76,8 +76,8 @@ def modules(table: pd.DataFrame) -> alt.LayerChart:
     fine = "as rounding explains"
     rows = table.assign(state=table["fault"].replace("", fine), excess=table["excess"].clip(lower=0.1))
     domain = [fine, *(name for name in KINDS if name in set(table["fault"]))]
-    scale = alt.Scale(domain=domain, range=[FULL, COLORS[COLLAPSED], COLORS[DEGRADED], "#7570b3", "#3a86c8"])
-    shape = alt.Scale(domain=domain, range=["circle", "cross", "diamond", "triangle-up", "square"])
+    scale = alt.Scale(domain=domain, range=[FULL, COLORS[COLLAPSED], COLORS[DEGRADED], "#7570b3", "#3a86c8", "#b0287a"])
+    shape = alt.Scale(domain=domain, range=["circle", "cross", "diamond", "triangle-up", "square", "triangle-down"])
     points = alt.Chart(rows).mark_point(size=60).encode(
         x=alt.X("layer:O", title="layer"), xOffset=alt.XOffset("module:N"),
         y=alt.Y("excess:Q", title="error over that of rounding", scale=alt.Scale(type="log", nice=True)),

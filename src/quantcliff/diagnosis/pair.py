@@ -31,7 +31,7 @@ def diagnose(
 ) -> Verdict:
     """The verdict on a quantized model, and its evidence on disk.
 
-    Weights are looked at first, then all signals are measured. Writes `verdict.json`, `verdict.html` (one page that
+    The files are looked at first, then all signals are measured. Writes `verdict.json`, `verdict.html` (one page that
     opens without a network), `weights.parquet` and `verdict.parquet` (signals as a whole and by layer). What was
     measured before is read back from the same folder.
 
@@ -39,7 +39,7 @@ def diagnose(
         base, quantized: folders of models on this machine; "atlas" is the embedded base.
         facts: what to ask, as `facts.load`; `text`: a text file, asks for next tokens instead.
         out: folder of the results; None for runs/NAME OF QUANTIZED.
-        quick: stop after the weights if something is wrong with them.
+        quick: stop after the files if something is wrong with them.
         say: is told, at the end, what it cost.
 
     Raises:
@@ -53,13 +53,13 @@ def diagnose(
     )  # fmt: skip
     label = next(iter(study.variants))
     stored = weights.measure(study)
-    faults = list(weights.faulty(stored))
-    measured = NO_SIGNALS if faults and quick else verdict.measure(study)
-    found = verdict.decide(label, measured, faults, weights.harmless(stored))
+    file = weights.findings(study, label, stored)
+    stop = not file.comparable or (quick and (file.faults or file.origin))
+    found = verdict.decide(label, measured := NO_SIGNALS if stop else verdict.measure(study), file)
     about = _about(study, base, quantized)
     _write(folder / "verdict.json", json.dumps({"about": about, **report.as_json(found)}, indent=1) + "\n")
     _write(folder / "verdict.html", report.page(found, measured, stored, about))
-    if not (faults and quick):
+    if not stop:
         say(_cost(study, Runner.work - before))
     return found
 

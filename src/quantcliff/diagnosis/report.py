@@ -21,25 +21,34 @@ MEANING = {
     "computation collapse": "Components no longer do their work, and repairs without training do not help; use more "
     "bits.",
     "mixed": "Some signals speak for a collapse, others for a loss of precision only; see which, and in which layers.",
-    "format bug": "The weights are stored wrongly; rounding cannot explain them. Convert or quantize the model again.",
+    "format bug": "The model is stored wrongly; rounding cannot explain it. Convert or quantize it again.",
+    "not made from this base": "What differs is not quantization alone: this base is not what was quantized.",
+    "not all measured": "What was measured is intact, and something that is quantized too was not measured.",
 }
 
 
+SHOWN = ("- ", "Odd, harmless:", "Left out:", "Looked at in the files")
+"""How lines of the summary begin that the page shows in another form."""
+
+
 def meaning(verdict: Verdict) -> str:
-    """What the headline means; of a model with faults, what they are and what else is found."""
+    """What the headline means; with a finding beside the mode, both."""
     own = MEANING[verdict.mode]
-    if not verdict.faults or verdict.mode == "format bug":
-        return own
-    return f"{MEANING['format bug']} As it is stored now: {own[0].lower()}{own[1:]}"
+    beside = verdict.headline.split(", ")[0]
+    return own if beside == verdict.mode else f"{MEANING[beside]} As it is now: {own[0].lower()}{own[1:]}"
 
 
 def summary(verdict: Verdict) -> str:
     """A few sentences: the mode, the answers kept, the votes, the layers, the faults."""
     lines = [f"{verdict.variant}: {verdict.headline}. {meaning(verdict)}"]
-    if verdict.faults:
-        lines += ["", *(f"- {fault}" for fault in verdict.faults)]
-    if verdict.odd:
-        lines += ["", "Odd, harmless:", *(f"- {odd}" for odd in verdict.odd)]
+    file = verdict.file
+    if file.checked:
+        lines.append(f"Looked at in the files and found clean: {file.checked}.")
+    if file.origin:
+        lines.append(f"{file.origin[0].upper()}{file.origin[1:]}.")
+    for title, sentences in (("", file.faults), ("Odd, harmless:", file.odd), ("Left out:", file.left_out)):
+        if sentences:
+            lines += [title, *(f"- {sentence}" for sentence in sentences)]
     if verdict.n_known:
         lines.append(
             f"It keeps {verdict.kept:.1%} of the {verdict.n_known:,} answers that full precision gets right (95% "
@@ -106,8 +115,11 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
         "votes": dict(zip(("collapsed", "applicable"), verdict.votes, strict=True)),
         "outvoted": list(verdict.dissent),
         "first_layer": verdict.first,
-        "faults": list(verdict.faults),
-        "odd": list(verdict.odd),
+        "faults": list(verdict.file.faults),
+        "odd": list(verdict.file.odd),
+        "left_out": list(verdict.file.left_out),
+        "not_made_from_base": verdict.file.origin or None,
+        "checked": verdict.file.checked,
         "signals": rows,
     }
 
@@ -128,7 +140,7 @@ def page(verdict: Verdict, measured: pd.DataFrame, stored: pd.DataFrame, about: 
     bad = stored[stored["fault"] != ""]
     return environment.from_string(template).render(
         verdict=verdict,
-        summary=[line for line in summary(verdict).splitlines()[1:] if not line.startswith(("- ", "Odd"))],
+        summary=[line for line in summary(verdict).splitlines()[1:] if not line.startswith(SHOWN)],
         meaning=meaning(verdict),
         about=about,
         evidence=table(verdict).to_dict("records"),

@@ -44,6 +44,12 @@ SHIFT = 0.5
 SHIFT_ALONE = 0.75
 """The same for a single group: half-way to the whole step of a zero point that is off by one."""
 
+FACTOR = 1.1
+"""Scales are wrong from this factor on if it explains the error of the group: a fifth of a step at 2 bits."""
+
+EXPLAINED = 1.5
+"""Squared error, in units of plain rounding's, that may be left where a cause is said to explain a group's error."""
+
 MATCH = 0.5
 """A module's median match must be half of what rounding leaves: nearer to rounding than to nothing."""
 
@@ -61,6 +67,7 @@ KINDS = {
     "values": "have nothing to do with the base's weights",
     "scale": "have the wrong scale",
     "zero point": "have the wrong zero point",
+    "error": "lie farther from the base's than rounding explains",
 }
 """What may be wrong with groups of weights, in the order in which it is looked for."""
 
@@ -69,7 +76,10 @@ def compare(
     exact: Float[Tensor, "group size"], stored: Float[Tensor, "group size"], bits: int, symmetric: bool
 ) -> pd.DataFrame:
     """One row per group: match, match_rounded, stretch, reach, shift (see the module), and the squared errors error
-    and error_rounded. A group whose base weights are all equal says nothing and gets the numbers of a perfect one.
+    and error_rounded; error_moved with the nearest whole number of steps of shift taken back, error_scaled with the
+    best common factor taken out, and that factor.
+
+    A group whose base weights are all equal says nothing and gets the numbers of a perfect one.
     """
     rounded, step = nearest(exact, bits, symmetric)
     empty = exact.std(1, correction=0) < 1e-12
@@ -84,17 +94,25 @@ def compare(
     for name, perfect in (("match", 1.0), ("match_rounded", 1.0), ("stretch", 1.0), ("reach", 1.0), ("shift", 0.0)):
         found[name] = found[name].nan_to_num(0.0).masked_fill(empty, perfect)
     found["error"] = (stored - exact).pow(2).sum(1)
+    moved = stored - (found["shift"].round() * step)[:, None]
+    found["error_moved"] = (moved - exact).pow(2).sum(1)
+    found["factor"] = _factor(stored, exact)
+    found["error_scaled"] = (stored / found["factor"][:, None] - exact).pow(2).sum(1)
     found["error_rounded"] = (rounded - exact).pow(2).sum(1)
     return pd.DataFrame({name: values.numpy() for name, values in found.items()})
 
 
 def faults(
-    groups: pd.DataFrame, exact: Float[Tensor, "group size"], stored: Float[Tensor, "group size"]
+    groups: pd.DataFrame,
+    exact: Float[Tensor, "group size"],
+    stored: Float[Tensor, "group size"],
+    symmetric: bool = False,
 ) -> tuple[pd.Series, dict[int, int]]:
     """What is wrong with each group of a module ("" where nothing is), and where the weights of displaced ones belong.
 
     Args:
         groups: from `compare`.
+        symmetric: there are no zero points that could be wrong.
 
     Returns:
         A key of `KINDS` per group; group -> the group whose weights it holds, for those of kind "order".
@@ -113,6 +131,10 @@ def faults(
     moved = (shift.abs() > SHIFT_ALONE) & _outlier(shift)
     if abs(shift.median()) > SHIFT:
         moved |= shift.abs() > SHIFT
+    wrong |= (groups["factor"].clip(lower=1e-12).map(np.log).abs() > np.log(FACTOR)) & _explained(groups, "scaled")
+    moved |= (shift.round() != 0) & _explained(groups, "moved")
+    if symmetric:
+        unlike, moved = unlike | (moved & ~wrong), moved & False
     kind = pd.Series("", index=groups.index)
     for name, flags in (("zero point", moved), ("scale", wrong), ("values", unlike)):
         kind[flags] = name
@@ -123,6 +145,18 @@ def faults(
 def excess(groups: pd.DataFrame) -> float:
     """||W_Q - W|| / ||round(W) - W|| over all of these groups."""
     return float(np.sqrt(groups["error"].sum() / max(groups["error_rounded"].sum(), 1e-30)))
+
+
+def _explained(groups: pd.DataFrame, cause: str) -> pd.Series:
+    """Whether taking a cause out of each group leaves what rounding leaves, and at most half of its error."""
+    left = groups[f"error_{cause}"]
+    return (left < EXPLAINED * groups["error_rounded"]) & (left < groups["error"] / 4)
+
+
+def _factor(stored: Tensor, exact: Tensor) -> Tensor:
+    """Least-squares factor of each group over the base's; 1 where there is none above 0."""
+    factor = (stored * exact).sum(1) / exact.pow(2).sum(1).clamp(min=1e-30)
+    return torch.where(factor > 0, factor, torch.ones_like(factor))
 
 
 def _span(values: Tensor) -> Tensor:

@@ -1,10 +1,20 @@
 """In: a checkpoint folder. Out: a plain, dequantized Hugging Face model, what its files state, and pairs of models."""
 
 from quantcliff.models import dequantize
-from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of
+from quantcliff.models.columns import column_order
+from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of, stated_of
 from quantcliff.models.levels import grid_of, infer
-from quantcliff.models.linears import LAYER, layer_of, linears, place
-from quantcliff.models.loading import DTYPES, Model, check_device, check_dtype, default_device, load
+from quantcliff.models.linears import LAYER, has_stacked_experts, layer_of, linears, place
+from quantcliff.models.loading import (
+    DTYPES,
+    Model,
+    check_device,
+    check_dtype,
+    default_device,
+    load,
+    pretrained,
+    tokenizer_of,
+)
 from quantcliff.models.pairs import check_pair, splice, twin
 
 __all__ = [
@@ -14,19 +24,24 @@ __all__ = [
     "check_device",
     "check_dtype",
     "check_pair",
+    "column_order",
     "config_of",
     "default_device",
     "dequantize",
     "digest_of",
     "folder_of",
     "grid_of",
+    "has_stacked_experts",
     "infer",
     "layer_of",
     "linears",
     "load",
     "named",
     "place",
+    "pretrained",
     "quantization_of",
     "splice",
+    "stated_of",
+    "tokenizer_of",
     "twin",
 ]

@@ -9,6 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from quantcliff import atlas, smollm2
 from quantcliff.errors import InputError
+from quantcliff.models.stored import check_pointers, check_stated
 
 
 def named() -> dict[str, Path]:
@@ -20,7 +21,8 @@ def folder_of(source: str | Path) -> Path:
     """The checkpoint folder that `source` names; "atlas" is the embedded model, "smollm2" the fetched one.
 
     Raises:
-        InputError: it is not a folder, or has no `config.json` or no safetensors weights; SmolLM2 is not fetched yet.
+        InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds Git LFS pointers;
+            SmolLM2 is not fetched yet.
     """
     folder = named().get(str(source), Path(source).expanduser())
     if str(source) == smollm2.NAME and not folder.is_dir():
@@ -33,6 +35,7 @@ def folder_of(source: str | Path) -> Path:
         raise InputError(f"{folder} is not a model: it has no config.json")
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{folder} has no *.safetensors weights; save the model with save_pretrained first")
+    check_pointers(folder)
     return folder
 
 
@@ -46,13 +49,18 @@ def digest_of(source: str | Path) -> str:
     return total.hexdigest()[:16]
 
 
+def stated_of(source: str | Path) -> dict[str, Any]:
+    """The part of a checkpoint's config.json about quantization, as it stands there; empty where there is none."""
+    return dict(_config(folder_of(source)).get("quantization_config") or {})
+
+
 def quantization_of(source: str | Path) -> dict[str, Any] | None:
     """What a checkpoint's own configuration says about its quantization, or None for an unquantized one.
 
     Returns:
         `format` (compressed-tensors, gptq, awq, ...), `method` (the algorithm where stated, else the format), `bits`
         and `group_size` (-1 = one group per row), `symmetric`, `mixed` (layers differ: the others are then those of
-        the layers with the fewest bits).
+        the layers with the fewest bits), and `ordered` where the columns of a group need not stand together.
     """
     folder = folder_of(source)
     config = _config(folder).get("quantization_config")
@@ -66,7 +74,7 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
     symmetric = first.get("symmetric", first.get("sym"))
     if symmetric is None and "zero_point" in first:
         symmetric = not first["zero_point"]
-    return {
+    found = {
         "format": style,
         "method": _algorithm(folder) or style,
         "bits": bits,
@@ -74,6 +82,11 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
         "symmetric": symmetric,
         "mixed": any(scheme != schemes[0] for scheme in schemes),
     }
+    return found | ({"ordered": True} if _ordered(first) else {})
+
+
+def _ordered(scheme: dict[str, Any]) -> bool:
+    return bool(scheme.get("desc_act")) or scheme.get("actorder") in ("group", "dynamic", True)
 
 
 def _algorithm(folder: Path) -> str | None:
@@ -97,9 +110,11 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def config_of(source: str | Path) -> PretrainedConfig:
-    """The configuration of a checkpoint folder. Raises InputError where it cannot be read."""
+    """The configuration of a checkpoint folder. Raises InputError where it cannot be read, or where the files
+    contradict it.
+    """
     folder = folder_of(source)
-    _config(folder)
+    check_stated(folder, stated_of(folder))
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -20,18 +20,25 @@ def layer_of(name: str) -> int:
 
 def linears(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
     """(rows, columns) of every linear layer inside a decoder layer, by full module name; a row yields one output."""
-    return dict(_linears(type(config), config.to_json_string(use_diff=False)))  # type: ignore[arg-type]
+    return dict(_looked_at(type(config), config.to_json_string(use_diff=False))[0])  # type: ignore[arg-type]
+
+
+def has_stacked_experts(config: PretrainedConfig) -> bool:
+    """Whether a model of this configuration keeps experts stacked in one parameter."""
+    return _looked_at(type(config), config.to_json_string(use_diff=False))[1]  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=8)
-def _linears(kind: type[PretrainedConfig], config: str) -> dict[str, tuple[int, int]]:
+def _looked_at(kind: type[PretrainedConfig], config: str) -> tuple[dict[str, tuple[int, int]], bool]:
+    """Linear layers with their sizes, and whether there are stacked experts."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(kind.from_dict(json.loads(config)))
-    return {
+    sizes = {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()
         if type(module) is torch.nn.Linear and LAYER.search(name)
     }
+    return sizes, any(parameter.ndim == 3 and LAYER.search(name) for name, parameter in model.named_parameters())
 
 
 def place(name: str) -> str:

@@ -21,8 +21,8 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from quantcliff.errors import InputError
-from quantcliff.models import dequantize
-from quantcliff.models.folders import config_of, digest_of, first_line, folder_of, named
+from quantcliff.models import dequantize, experts
+from quantcliff.models.folders import config_of, digest_of, first_line, folder_of, named, stated_of
 from quantcliff.models.linears import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -77,28 +77,30 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", nam
             Inf in the weights, an unknown dtype, a device that is not there.
     """
     folder, device, kind = folder_of(source), check_device(device), check_dtype(dtype)
-    config, tokenizer = config_of(folder), _tokenizer(folder)
+    config, tokenizer = config_of(folder), tokenizer_of(folder)
     if hasattr(config, "quantization_config"):
         dequantize.prepare(config, str(folder))
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            hf = _from_pretrained(folder, config, kind)
+            hf = pretrained(folder, config, kind)
             hf = dequantize.plain(hf, config_of(folder), kind, str(folder))
     else:
-        hf = _from_pretrained(folder, config, kind)
+        hf = pretrained(folder, config, kind)
     _check_finite(folder, hf)
     hf = hf.eval().requires_grad_(False).to(device)
     digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
     return Model(hf, tokenizer, name or (str(source) if str(source) in named() else folder.name), digest)
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder. Raises InputError where there is none that can be loaded."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # tokenizers raises bare Exceptions
         raise InputError(f"{folder} has no tokenizer that can be loaded: {first_line(error)}") from error
 
 
-def _from_pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype | str) -> PreTrainedModel:
+    """The model as transformers loads it. Raises InputError where it cannot, or where weights are missing."""
     disable_progress_bar()
     try:
         hf, report = AutoModelForCausalLM.from_pretrained(
@@ -107,8 +109,8 @@ def _from_pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype)
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be loaded as a causal language model: {first_line(error)}") from error
-    if report["missing_keys"]:
-        raise InputError(f"{folder} lacks weights that its configuration asks for, first {min(report['missing_keys'])}")
+    if missing := experts.fill(hf, folder, report["missing_keys"], stated_of(folder)):
+        raise InputError(f"{folder} lacks weights that its configuration asks for, first {min(missing)}")
     return hf
 
 

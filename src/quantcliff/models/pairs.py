@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from quantcliff.errors import InputError
 from quantcliff.models.linears import place
@@ -32,8 +33,18 @@ def check_pair(base: Model, quantized: Model) -> None:
         if first != second:
             raise InputError(f"{pair}: {place(name)} has shape {first} in one and {second} in the other")
     one, other = base.tokenizer, quantized.tokenizer
-    if one.get_vocab() != other.get_vocab() or one(PROBE_TEXT).input_ids != other(PROBE_TEXT).input_ids:
+    if not _same_words(one, other) or one(PROBE_TEXT).input_ids != other(PROBE_TEXT).input_ids:
         raise InputError(f"{pair}: their tokenizers differ, so the same prompt would be two different inputs")
+
+
+def _same_words(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two vocabularies are the same, but for special tokens that one of them has more: padding, say."""
+    mine, theirs = one.get_vocab(), other.get_vocab()
+    if any(theirs[token] != number for token, number in mine.items() if token in theirs):
+        return False
+    return set(mine) - set(theirs) <= set(one.get_added_vocab()) and set(theirs) - set(mine) <= set(
+        other.get_added_vocab()
+    )
 
 
 def twin(model: Model, name: str | None = None) -> Model:

@@ -167,6 +167,7 @@ def table(file: Path) -> tuple[list[Row], list[Drop]]:
             raise InputError(f"{place}: the subject {subject!r} is not in the prompt {prompt!r}")
         template = f"{prompt[:start]}[X]{prompt[start + len(subject) :]} [Y]"
         relation = str(record.get("relation") or "facts").strip()
+        _check_characters(relation, "relation", place)
         rows.append(Row(relation, subject, _objects(record, place), template, _band(record, place)))
     if not rows:
         raise InputError(f"{file} holds no facts")
@@ -186,6 +187,8 @@ def _objects(record: dict[str, Any], place: str) -> tuple[str, ...]:
     listed = record["objects"]
     if isinstance(listed, str):
         listed = listed.split("|")
+    for item in listed if isinstance(listed, list) else ():
+        _check_characters(item, "objects", place)
     if not isinstance(listed, list) or not listed or not all(isinstance(o, str) and o.strip() for o in listed):
         raise InputError(f"{place}: objects must be a list of texts, none of them empty")
     return tuple(dict.fromkeys(item.strip() for item in listed))
@@ -204,9 +207,16 @@ def _text(record: dict[str, Any], field: str, place: str) -> str:
     if field not in record:
         raise InputError(f"{place}: the field {field!r} is missing")
     value = record[field]
+    _check_characters(value, field, place)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{place}: the field {field!r} is empty or not a text")
     return value.strip()
+
+
+def _check_characters(value: object, field: str, place: str) -> None:
+    """Raises InputError for half a surrogate pair, which JSON can spell and no file or tokenizer can hold."""
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InputError(f"{place}: the field {field!r} holds half of a character (a lone surrogate); write it whole")
 
 
 def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -225,8 +235,15 @@ def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _csv_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(_read(file).splitlines(keepends=True))
-    for record in reader:
+    reader = csv.DictReader(_read(file).splitlines(keepends=True), strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise InputError(f"{file}, line {max(first, 2)}: a quote is opened and not closed ({error})") from error
+        if record is None:
+            return
         place = f"{file}, line {reader.line_num}"
         if None in record:
             raise InputError(f"{place}: more fields than the first line names")

@@ -14,10 +14,18 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers import PretrainedConfig
 
 from quantcliff.errors import InputError
-from quantcliff.models import digest_of, folder_of, quantization_of
+from quantcliff.models import (
+    config_of,
+    digest_of,
+    folder_of,
+    has_stacked_experts,
+    pretrained,
+    quantization_of,
+    tokenizer_of,
+)
 from quantcliff.quantizers.calibration import longest_input, token_batches
 from quantcliff.quantizers.compressor import awq_knows, compress
 from quantcliff.quantizers.scheme import Scheme
@@ -56,7 +64,7 @@ def export(base: Path | str, scheme: Scheme, calibration: Sequence[str], out: Pa
         InputError: as `quantize`, or `out` exists already.
     """
     folder, out = _folder(base), Path(out)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = config_of(folder)
     check(scheme, config)
     if out.exists():
         raise InputError(f"{out} exists already; give a folder that does not")
@@ -74,6 +82,10 @@ def check(scheme: Scheme, config: PretrainedConfig) -> None:
     scheme.check(config)
     if scheme.method == "awq" and not awq_knows(config):
         raise InputError(f"llm-compressor's AWQ does not know {config.model_type} models; choose gptq or rtn")
+    if scheme.method != "rtn" and has_stacked_experts(config):
+        raise InputError(
+            f"the experts of {config.model_type} models see too little of the calibration text each; choose rtn"
+        )
 
 
 def _folder(base: Path | str) -> Path:
@@ -84,7 +96,6 @@ def _folder(base: Path | str) -> Path:
 
 
 def _compress(folder: Path, scheme: Scheme, config: PretrainedConfig, calibration: Sequence[str], out: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto").eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model, tokenizer = pretrained(folder, config, "auto").eval(), tokenizer_of(folder)
     batches = token_batches(tokenizer, calibration, longest_input(config))
     compress(model, tokenizer, scheme, batches, out)

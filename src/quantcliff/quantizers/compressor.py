@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from quantcliff.models import layer_of
 from quantcliff.quantizers.scheme import Scheme
 
 
@@ -35,14 +36,25 @@ def compress(
     with quiet(), no_pinning():
         from llmcompressor import oneshot
 
+        experts = _unstack(model)
         data: dict[str, Any] = {}
         if scheme.method != "rtn":
             data["dataset"] = DataLoader([{"input_ids": ids} for ids in batches], batch_size=None)  # type: ignore[arg-type]
-        oneshot(model=model, tokenizer=tokenizer, recipe=_recipe(scheme, model.config), output_dir=str(out),
+        oneshot(model=model, tokenizer=tokenizer, recipe=_recipe(scheme, model.config, experts), output_dir=str(out),
                 shuffle_calibration_samples=False, **data)  # fmt: skip
 
 
-def _recipe(scheme: Scheme, config: PretrainedConfig) -> list:
+def _unstack(model: PreTrainedModel) -> list[str]:
+    """Make experts that are stacked in one parameter linear layers of their own, in place; their names."""
+    from llmcompressor.modeling.moe.linearize import linearize_moe
+
+    before = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    linearize_moe(model)
+    now = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return [name for name in now if name not in before]
+
+
+def _recipe(scheme: Scheme, config: PretrainedConfig, experts: list[str]) -> list:
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
@@ -50,6 +62,10 @@ def _recipe(scheme: Scheme, config: PretrainedConfig) -> list:
     by_bits: dict[int, list[str]] = defaultdict(list)
     for name, bits in scheme.plan(config).items():
         by_bits[bits].append(name)
+    layer_bits = dict(scheme.bits_by_layer)
+    for name in experts:
+        if scheme.layers is None or layer_of(name) in scheme.layers:
+            by_bits[layer_bits.get(layer_of(name), scheme.bits)].append(name)
     weights = {"type": "int", "symmetric": scheme.symmetric, "observer": "memoryless_minmax", "strategy": "channel"}
     if scheme.group_size != -1:
         weights |= {"strategy": "group", "group_size": scheme.group_size}

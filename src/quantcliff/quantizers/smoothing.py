@@ -22,6 +22,9 @@ READERS = {
 }
 """Norm -> linear layers that read it; Gemma has the second, and then its third is read by nothing linear."""
 
+STORED = 2**-7
+"""Relative difference of a norm that storing it in bfloat16 explains, and no smoothing."""
+
 CHAINS = (("self_attn.v_proj", "self_attn.o_proj"), ("mlp.up_proj", "mlp.down_proj"))
 """Linear layers whose output channels are the input channels of another, up to a factor that does not mix them."""
 
@@ -31,7 +34,9 @@ def unsmoothed(base: Model, quantized: Model) -> Model:
 
     Exact for scales that a norm carries. Scales between two linear layers are estimated from the rounded weights; a
     wrong estimate shifts units between the two and still leaves the function as it was. AWQ may rescale only those in a
-    layer. A model all of whose norms are the base's own (GPTQ, round-to-nearest) comes back as it is, the same object.
+    layer; scales that bring the second of two layers no nearer to the base are none. A model all of whose norms are the
+    base's own (GPTQ, round-to-nearest) comes back as it is, the same object. A norm that differs while none of its
+    readers makes up for it was not smoothed, and stays as it is.
     """
     mine, theirs = dict(quantized.hf.named_modules()), dict(base.hf.named_modules())
     moved = [name for name in theirs if _moved_norm(name, theirs, mine)]
@@ -48,10 +53,14 @@ def unsmoothed(base: Model, quantized: Model) -> Model:
             mine[name].weight.copy_(theirs[name].weight)
     for layer in dict.fromkeys(name.rsplit(".", 1)[0] for name in theirs if name.endswith(tuple(READERS))):
         for first, second in CHAINS:
-            if (here := mine[f"{layer}.{first}"]).out_features == (there := mine[f"{layer}.{second}"]).in_features:
+            here, there = mine.get(f"{layer}.{first}"), mine.get(f"{layer}.{second}")
+            if not isinstance(here, nn.Linear) or not isinstance(there, nn.Linear):
+                continue
+            if here.out_features == there.in_features:
                 gain = row_gain(here.weight, theirs[f"{layer}.{first}"].weight)
-                _scale_outputs(here, 1 / gain)
-                _scale_inputs(there, gain)
+                if _made_up_for(there, theirs[f"{layer}.{second}"], gain, common=False):
+                    _scale_outputs(here, 1 / gain)
+                    _scale_inputs(there, gain)
     return replace(quantized, hf=hf)
 
 
@@ -78,7 +87,24 @@ def _moved_norm(name: str, base: dict[str, nn.Module], quantized: dict[str, nn.M
         return False
     if not all(isinstance(base.get(f"{layer}.{reader}"), nn.Linear) for reader in READERS[norm]):
         return False
-    return not torch.allclose(norm_gain(base[name]), norm_gain(quantized[name]), rtol=1e-5, atol=0)
+    gain = norm_gain(quantized[name]) / norm_gain(base[name])
+    if torch.allclose(gain, torch.ones_like(gain), rtol=STORED, atol=0):
+        return False
+    pairs = [(quantized[f"{layer}.{reader}"], base[f"{layer}.{reader}"]) for reader in READERS[norm]]
+    return any(_made_up_for(mine, theirs, gain) for mine, theirs in pairs)
+
+
+def _made_up_for(mine: nn.Module, theirs: nn.Module, gain: Tensor, common: bool = True) -> bool:
+    """Whether the columns of a reader's weights lie nearer to each other in size with the gain moved into them than
+    without. Sizes are least-squares factors over a whole column each, in which rounding averages out.
+
+    Args:
+        common: a factor that all columns share counts. Estimated gains have one that means nothing.
+    """
+    assert isinstance(mine.weight, Tensor) and isinstance(theirs.weight, Tensor)
+    sizes = row_gain(mine.weight.T, theirs.weight.T).log()
+    with_gain, without = (x if common else x - x.mean() for x in (sizes + gain.abs().clamp(min=1e-30).log(), sizes))
+    return bool(with_gain.square().sum() < without.square().sum())
 
 
 @torch.no_grad()

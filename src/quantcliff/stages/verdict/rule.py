@@ -14,23 +14,24 @@ The two modes are those of arXiv 2604.19884; the rule is *chosen*. Thresholds st
 """
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from quantcliff.filecheck import Findings, faulty, harmless
 from quantcliff.stages import components
-from quantcliff.stages.verdict import weights
 from quantcliff.stages.verdict.evidence import COLUMNS, Pair, gather
 from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, SIGNALS, read
 from quantcliff.study import FULL, Study
 
 MAJORITY = 2 / 3
 
-EXIT_CODES = {"intact": 0, "signal degradation": 10, "computation collapse": 11, "mixed": 12, "format bug": 13}
-"""Modes, and what `quantcliff diagnose` exits with. "format bug" where there are faults, whatever the mode; it is the
-mode where nothing else was measured."""
+EXIT_CODES = {"intact": 0, "signal degradation": 10, "computation collapse": 11, "mixed": 12, "format bug": 13,
+              "not made from this base": 14, "not all measured": 15}  # fmt: skip
+"""Modes, and what `quantcliff diagnose` exits with. The last three are findings of the file check and stand beside a
+mode, whichever it is, the first of them that holds: faults, another base, or an intact model of which something that is
+quantized was left out. They are the mode itself where nothing else was measured."""
 
 N_PROMPTS = 100
 
@@ -50,8 +51,7 @@ class Verdict:
         votes: signals that read collapsed, and signals that apply.
         dissent: names of the outvoted ones.
         first: layers in which degradation and collapse show first; None where they show in no layer.
-        faults: sentences about modules that are stored wrongly.
-        odd: sentences about modules that look odd and do no harm.
+        file: what the file check found.
         signals: one row per signal: the columns of `evidence.gather` without layer, and severity, reading,
             sure, first_degraded, first_collapsed (layers), source, chosen.
     """
@@ -65,18 +65,29 @@ class Verdict:
     votes: tuple[int, int]
     dissent: tuple[str, ...]
     first: dict[str, int | None]
-    faults: tuple[str, ...]
-    odd: tuple[str, ...]
+    file: Findings
     signals: pd.DataFrame
 
     @property
     def headline(self) -> str:
-        """The mode, a format bug in front of it."""
-        return f"format bug, {self.mode}" if self.faults and self.mode != "format bug" else self.mode
+        """The mode, findings of the file check in front of it."""
+        return ", ".join(dict.fromkeys([*self._beside, self.mode]))
 
     @property
     def exit_code(self) -> int:
-        return EXIT_CODES["format bug" if self.faults else self.mode]
+        return EXIT_CODES[next(iter(self._beside), self.mode)]
+
+    @property
+    def _beside(self) -> list[str]:
+        held = {
+            "format bug": self.file.faults,
+            "not made from this base": self.file.origin,
+            "not all measured": self.file.left_out and self.mode == "intact",
+        }
+        return [name for name, holds in held.items() if holds]
+
+
+CLEAN = Findings()
 
 
 def measure(study: Study, n_prompts: int = N_PROMPTS) -> pd.DataFrame:
@@ -101,17 +112,17 @@ def verdicts(table: pd.DataFrame, stored: pd.DataFrame) -> dict[str, Verdict]:
     """
     found = dict(iter(stored.groupby("variant", sort=False)))
     return {
-        str(label): decide(str(label), rows, weights.faulty(found[label]), weights.harmless(found[label]))
+        str(label): decide(str(label), rows, Findings(tuple(faulty(found[label])), tuple(harmless(found[label]))))
         for label, rows in table.groupby("variant", sort=False)
     }
 
 
-def decide(variant: str, rows: pd.DataFrame, faults: Iterable[str] = (), odd: Iterable[str] = ()) -> Verdict:
+def decide(variant: str, rows: pd.DataFrame, file: Findings = CLEAN) -> Verdict:
     """The rule of this module for one variant.
 
     Args:
         rows: signal, layer, value, low, high, n, severity, reading and more, as `measure` makes them, or `NO_SIGNALS`.
-        faults, odd: sentences about the weights.
+        file: what the file check found.
     """
     whole, layers = rows[rows["layer"].isna()], rows[rows["layer"].notna()]
     kept = whole[whole["signal"] == KEPT]
@@ -119,9 +130,8 @@ def decide(variant: str, rows: pd.DataFrame, faults: Iterable[str] = (), odd: It
     voting = signals[signals["reading"] != NOTHING]
     collapsed = voting["reading"] == COLLAPSED
     share = float(collapsed.mean()) if len(voting) else 0.0
-    faults = tuple(faults)
-    if faults and rows.empty:
-        mode = "format bug"
+    if rows.empty:
+        mode = "not made from this base" if file.origin and not file.faults else "format bug"
     elif (kept["reading"] == INTACT).all():
         mode = "intact"
     elif share >= MAJORITY:
@@ -134,7 +144,7 @@ def decide(variant: str, rows: pd.DataFrame, faults: Iterable[str] = (), odd: It
     value, low, high, n = kept[["value", "low", "high", "n"]].iloc[0] if len(kept) else (np.nan, np.nan, np.nan, 0)
     return Verdict(
         variant, mode, float(value), float(low), float(high), int(n), (int(collapsed.sum()), len(voting)),
-        tuple(voting.loc[minority, "signal"]), first_layers(layers), faults, tuple(odd), signals,
+        tuple(voting.loc[minority, "signal"]), first_layers(layers), file, signals,
     )  # fmt: skip
 
 

@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from quantcliff.filecheck import PROMPTS, faulty, harmless, inspect
+from quantcliff.filecheck import PROMPTS, Findings, check, faulty, harmless, inspect
 from quantcliff.memory import given_back
 from quantcliff.models import grid_of
 from quantcliff.study import Study
 
-__all__ = ["faulty", "harmless", "inspect", "measure"]
+__all__ = ["faulty", "findings", "harmless", "inspect", "measure"]
 
 
 def measure(study: Study) -> pd.DataFrame:
@@ -24,3 +24,10 @@ def measure(study: Study) -> pd.DataFrame:
             return inspect(study.base, study.model(label), stated, prompts)
 
     return study.table("weights", compute)
+
+
+def findings(study: Study, label: str, table: pd.DataFrame) -> Findings:
+    """`filecheck.check` of one variant; the table is that of `measure`."""
+    prompts = study.probes.draw(PROMPTS, study.seed).input_ids
+    rows = table[table["variant"] == label]
+    return check(study.base, study.model(label), study.variant(label).path, rows, prompts)
