@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantcliff import waiting
+from quantcliff import waiting, workshop
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -201,119 +201,8 @@ def diagnose(
     sys.exit(found.exit_code)
 
 
-@app.group()
-def atlas() -> None:
-    """Rebuild or examine the model that ships with this package."""
-
-
-@atlas.command()
-@click.argument("pararel", type=FILE)
-@click.argument("out", type=FILE)
-def collect(pararel: Path, out: Path) -> None:
-    """Choose the facts to learn from a PARAREL checkout and write them to the CSV file OUT."""
-    from quantcliff.training.collect import collect as choose
-
-    if not (pararel / "data" / "trex_lms_vocab").is_dir():
-        raise InputError(f"{pararel} holds no data/trex_lms_vocab; give the root folder of a ParaRel checkout")
-    click.echo(f"{choose(pararel, out)} facts written to {out}")
-
-
-@atlas.command()
-@click.argument("folder", type=FILE)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-def train(folder: Path, device: str) -> None:
-    """Train the model again into FOLDER/model; a killed training goes on from FOLDER/checkpoint."""
-    from quantcliff.models import check_device
-    from quantcliff.training.train import Recipe
-    from quantcliff.training.train import train as learn
-
-    learn(folder, Recipe(), device=check_device(device))
-    click.echo(f"The model is ready: {(folder / 'model').resolve()}")
-
-
-@atlas.command()
-@click.argument("model", default="atlas")
-@click.option("--group-size", "sizes", type=int, multiple=True, default=[128], show_default=True)
-@click.option("--facts", "n_facts", default=6000, show_default=True, help="How many facts to ask.")
-@click.option("--card", type=FILE, help="Folder to write a model card with these figures to.")
-def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None) -> None:
-    """Print what MODEL answers at full precision and what survives at 8, 4, 3 and 2 bits by every method.
-
-    --group-size can be given several times; -1 is one group per row.
-    """
-    from quantcliff.models import config_of
-    from quantcliff.training.card import write_card
-    from quantcliff.training.evaluate import evaluate as measure
-    from quantcliff.training.evaluate import requirements
-
-    full, variants = measure(model, group_sizes=sizes, n_facts=n_facts)
-    if card:
-        write_card(card, full, variants)
-    lines = requirements(full, variants, config_of(model).vocab_size)
-    for table in (full, variants, lines):
-        click.echo(table.to_string(index=False, float_format="{:.3f}".format, na_rep="") + "\n")
-
-
-@app.group("smollm2")
-def smollm2_group() -> None:
-    """Choose again what SmolLM2 is asked: long runs, whose results ship with this package."""
-
-
-@smollm2_group.command()
-@click.argument("pool", type=FILE)
-@click.argument("out", type=FILE)
-def wordings(pool: Path, out: Path) -> None:
-    """Put the wordings in POOL (a CSV file: relation, template) in order of how many facts are answered in them."""
-    import pandas as pd
-
-    from quantcliff.models import load
-    from quantcliff.training.wordings import rate
-
-    if not pool.is_file():
-        raise InputError(f"there is no file {pool}")
-    rate(load("smollm2", dtype="bfloat16"), pd.read_csv(pool)).to_csv(out, index=False, lineterminator="\n")
-    click.echo(f"The wordings are in order: {out}")
-
-
-@smollm2_group.command("facts")
-@click.argument("out", type=FILE)
-@click.option("--pararel", type=FILE, metavar="FOLDER", help="Ask this ParaRel folder's facts in its own patterns.")
-def known_facts(out: Path, pararel: Path | None) -> None:
-    """Ask the embedded facts, keep those it knows in the CSV file OUT, and say beside it how they were chosen.
-
-    About 80,000 questions. A stopped run goes on from the folder OUT with .work added.
-    """
-    from quantcliff.models import load
-    from quantcliff.probes import facts as fact_sources
-    from quantcliff.training import knowledge
-
-    asked = fact_sources.load(pararel) if pararel else fact_sources.embedded()
-    model, coarse = load("smollm2"), load("smollm2", dtype="bfloat16")
-    known = knowledge.select(model, coarse, asked, out.with_suffix(".work"))
-    command = "quantcliff smollm2 facts" + (" --pararel FOLDER" if pararel else "")
-    knowledge.write(model, asked, known, out, command)
-    click.echo(f"{len(known)} of {len(asked)} facts are known: {out}")
-
-
-@smollm2_group.command()
-@click.argument("run", type=FILE)
-def ship(run: Path) -> None:
-    """Copy the tables of a finished `quantcliff build -p model smollm2` from its RUN folder into the package."""
-    import subprocess
-    from datetime import UTC, datetime
-
-    from quantcliff.stages import smollm2 as stage
-    from quantcliff.study import Study, preset_of
-
-    own = preset_of("smollm2")
-    study = Study(
-        "smollm2", method=own.methods, bits=own.widths, group_size=own.group_size, facts=own.facts,
-        n_facts=own.n_facts, calibration=own.calibration, run=run,
-    )  # fmt: skip
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    about = {"command": "quantcliff build -p model smollm2", "commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-    stage.ship(run, study, about)
-    click.echo(f"The tables are shipped: {stage.FOLDER}")
+app.add_command(workshop.atlas)
+app.add_command(workshop.smollm2_group)
 
 
 def _parameters(
