@@ -78,7 +78,19 @@ def test_likeness_of_profiles_by_hand() -> None:
     other = draw.normal(size=8) + draw.normal(scale=0.1, size=(40, 8))
     by_hand = np.corrcoef(other.mean(0), full.mean(0))[0, 1]
     found = necessity.likeness(other, full)
-    assert found.estimate == pytest.approx(by_hand) and found.low <= by_hand <= found.high
+    assert found.estimate == pytest.approx(by_hand) and found.low < by_hand < found.high
+
+
+def test_the_interval_of_likeness_is_that_of_resampled_prompts() -> None:
+    draw = np.random.default_rng(3)
+    own, full = draw.normal(size=(30, 6)) + np.arange(6), draw.normal(size=(30, 6)) + np.arange(6) ** 1.5
+    found, again = necessity.likeness(own, full, resamples=4000), []
+    for _ in range(4000):
+        chosen = draw.integers(0, 30, 30)
+        again.append(np.corrcoef(own[chosen].mean(0), full[chosen].mean(0))[0, 1])
+    assert (found.low, found.high) == pytest.approx(np.percentile(again, [2.5, 97.5]), abs=0.01)
+    flat = necessity.likeness(np.ones((5, 4)), full[:5, :4])
+    assert np.isnan(flat.estimate) and np.isnan(flat.low)
 
 
 def test_dependence_is_what_the_margin_loses() -> None:

@@ -67,16 +67,29 @@ def _margin(logits: Float[Tensor, "batch vocab"], pair: Int[Tensor, "batch 2"]) 
 
 
 def likeness(
-    own: Float[np.ndarray, "prompt place"], full: Float[np.ndarray, "prompt place"], seed: int = 0
+    own: Float[np.ndarray, "prompt place"],
+    full: Float[np.ndarray, "prompt place"],
+    seed: int = 0,
+    resamples: int = 1000,
 ) -> stats.Interval:
-    """Pearson correlation of two mean profiles over the same prompts, with a bootstrap interval over prompts."""
-    return stats.bootstrap(own, full, statistic=_correlation, seed=seed, resamples=1000)
+    """Pearson correlation of two mean profiles over the same prompts, with a 95% bootstrap over prompts.
+
+    NaN where a profile is the same everywhere, so that there is nothing to be alike.
+    """
+    n = len(own)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    draws = _correlation(weights @ own, weights @ full)
+    low, high = np.nanpercentile(draws, [2.5, 97.5]) if not np.isnan(draws).all() else (np.nan, np.nan)
+    return stats.Interval(float(_correlation(own.mean(0)[None], full.mean(0)[None])[0]), float(low), float(high))
 
 
-def _correlation(own: np.ndarray, full: np.ndarray, axis: int) -> np.ndarray:
-    one, other = own.mean(axis), full.mean(axis)
-    one, other = one - one.mean(-1, keepdims=True), other - other.mean(-1, keepdims=True)
-    return np.asarray((one * other).sum(-1) / np.sqrt((one**2).sum(-1) * (other**2).sum(-1)))
+def _correlation(
+    one: Float[np.ndarray, "draw place"], other: Float[np.ndarray, "draw place"]
+) -> Float[np.ndarray, " draw"]:
+    """Pearson correlation of every row of one with that row of the other."""
+    one, other = one - one.mean(1, keepdims=True), other - other.mean(1, keepdims=True)
+    size = np.sqrt((one**2).sum(1) * (other**2).sum(1))
+    return np.divide((one * other).sum(1), size, out=np.full(len(one), np.nan), where=size > 0)
 
 
 def measure(study: Study, n_prompts: int = 100) -> pd.DataFrame:
