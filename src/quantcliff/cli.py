@@ -155,12 +155,14 @@ def quantize(
     their precision.
     """
     from quantcliff import quantizers as library
+    from quantcliff.models import config_of
 
     own = _preset(base, quiet=group_size is not None and (calibration is not None or method == "rtn"))
     scheme = library.Scheme(
         method=method, bits=bits, group_size=own.group_size if group_size is None else group_size, symmetric=symmetric,
         damping=damping,
     )  # fmt: skip
+    library.check(scheme, config_of(base))
     source = calibration or own.calibration
     text = [] if method == "rtn" else library.calibration_text(source, model=base, method=method)
     library.export(base, scheme, text, out)

@@ -107,6 +107,36 @@ def test_pararel_layout(tmp_path: Path, inner: bool) -> None:
     assert "trivial" in reasons["P1", "Bank of Spain"] and "no pattern" in reasons["P2", "Ann"]
 
 
+def test_paraphrases_are_all_wordings_of_a_relation(tmp_path: Path) -> None:
+    root = pararel(tmp_path)
+    file = root / "data" / "pattern_data" / "graphs_json" / "P1.jsonl"
+    write_lines(file, *({"pattern": p} for p in ("[X], in Norway or [Y].", "You find [X] inside [Y] .", "[Y] has [X]")))
+    found = facts.load(root)
+    assert [row.subject for row in found.rows.itertuples()] == ["Bern", "Turin"], "Oslo's first pattern gives it away"
+    found = facts.Facts(pd.concat([found.rows, found.rows[:1].assign(fact=7, subject="Oslo", objects=[["Norway"]])]),
+                        found.dropped[:0], found.name)  # fmt: skip
+    ways = facts.paraphrases(found)
+    assert [(row.fact, row.prompt, row.objects) for row in ways.rows.itertuples()] == [
+        (0, "Bern, in Norway or", ["Switzerland"]),
+        (0, "You find Bern inside", ["Switzerland"]),
+        (1, "A friend of Turin is", ["Lyon", "Chambery"]),
+        (7, "You find Oslo inside", ["Norway"]),
+    ]
+    assert [(row.subject, "trivial" in row.reason) for row in ways.dropped.itertuples()] == [("Oslo", True)]
+    given = facts.paraphrases(found, {"P1": ("[X] is ruled by [Y]",)})
+    assert given.rows["prompt"].tolist() == ["Bern is ruled by", "A friend of Turin is", "Oslo is ruled by"]
+
+
+def test_paraphrases_of_other_sources(tmp_path: Path) -> None:
+    found = facts.load("atlas", n_facts=20)
+    ways = facts.paraphrases(found)
+    assert (ways.rows.groupby("fact").size() == 6).all() and set(ways.rows["fact"]) == set(range(20))
+    assert set(found.rows["prompt"]) <= set(ways.rows["prompt"])
+    assert ways.rows.groupby("fact")["band"].nunique().eq(1).all()
+    own = facts.load(write_lines(tmp_path / "facts.jsonl", fact()))
+    assert facts.paraphrases(own).rows["prompt"].tolist() == ["Bern lies in"]
+
+
 def test_n_facts_draws_a_seeded_subset_in_order(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "facts.jsonl", *(fact(f"Town {n:02} lies in", f"Town {n:02}") for n in range(40)))
     one, again, other = (list(facts.load(file, n_facts=10, seed=seed).rows["subject"]) for seed in (0, 0, 1))

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from quantcliff import models, smollm2
 from quantcliff.errors import InputError
+from quantcliff.models.pairs import PROBE_TEXT
 from quantcliff.smollm2 import fetch
 
 FETCHED = smollm2.gguf().is_file()
@@ -91,7 +92,7 @@ def test_tokenizer_splits_digits_and_ends_where_the_file_says(model):
     tokenizer = model.tokenizer
     assert tokenizer.tokenize("In 1984, 12 apples") == ["In", "Ġ", "1", "9", "8", "4", ",", "Ġ", "1", "2", "Ġapples"]
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
-    assert tokenizer.decode(tokenizer(models.PROBE_TEXT).input_ids) == models.PROBE_TEXT
+    assert tokenizer.decode(tokenizer(PROBE_TEXT).input_ids) == PROBE_TEXT
     assert tokenizer("<|im_end|>").input_ids == [2]
     theirs = AutoTokenizer.from_pretrained(smollm2.folder(), gguf_file=smollm2.gguf().name)
     text = "A traveller who reaches Reykjavík stands on the soil of Iceland; isn't that so?\n\nYes."
