@@ -233,6 +233,7 @@ def test_diagnose_prints_the_verdict_and_exits_with_it(monkeypatch):
     assert result.exit_code == 11
     assert result.output.startswith("computation collapse\n")
     assert result.output.strip().endswith("runs/small/verdict.html")
+    assert callable(asked.pop("say"))
     assert asked == {
         "pair": ("base", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small"), "n_facts": 400,
         "device": "auto", "dtype": "float32", "quick": False,
