@@ -17,6 +17,7 @@ from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
     from quantcliff.book import Chapter
+    from quantcliff.study import Preset
 
 FILE = click.Path(path_type=Path)
 
@@ -29,6 +30,7 @@ parameter = click.option(
     metavar="NAME VALUE",
     help="Set a parameter of the chapters, e.g. -p bits 8,4 -p method awq. Repeat for more.",
 )
+preset = click.option("--preset", metavar="NAME", help="atlas, smollm2 or paper. [default: the model's own]")
 parameter_file = click.option("--params", type=FILE, metavar="FILE", help="YAML or JSON file with `name: value` lines.")
 
 
@@ -42,26 +44,28 @@ def app() -> None:
     quantcliff run macro -p bits 2        one chapter with other parameters
     quantcliff diagnose BASE QUANTIZED    what went wrong between two models on this machine
 
-    A model is always a folder on this machine in Hugging Face form; nothing is ever downloaded. "atlas" names the small
-    model that ships with this package.
+    A model is always a folder on this machine in Hugging Face form; nothing is downloaded but by `fetch`. "atlas" names
+    the small model that ships with this package, "smollm2" the one that `fetch smollm2` brings. What a command is not
+    told comes from the model's preset.
     """
 
 
 @app.command()
 @parameter
 @parameter_file
+@preset
 @click.option("--out", type=FILE, metavar="FOLDER", help="Where to build. [default: _build/NAME OF THE MODEL]")
-def build(given: tuple[tuple[str, str], ...], params: Path | None, out: Path | None) -> None:
+def build(given: tuple[tuple[str, str], ...], params: Path | None, preset: str | None, out: Path | None) -> None:
     """Execute the chapters that changed and render the site.
 
-    Start it in the root folder of a checkout. Chapters come from _toc.yml alone. With -p model FOLDER (and perhaps
-    -p facts FILE) the same book is written about your model, into a site of its own.
+    Start it in the root folder of a checkout. Chapters come from _toc.yml alone. With -p model smollm2, or -p model
+    FOLDER (and perhaps -p facts FILE), the same book is written about that model, into a site of its own.
     """
     from quantcliff import book
     from quantcliff.book import Book
 
     whole = Book.read()
-    parameters = _parameters(given, params, whole.chapters)
+    parameters = _parameters(given, params, whole.chapters, preset)
     name = Path(parameters.get("model", "atlas")).resolve().name
     if "model" in parameters:
         parameters.setdefault("run", f"runs/{name}")
@@ -76,15 +80,18 @@ def build(given: tuple[tuple[str, str], ...], params: Path | None, out: Path | N
 @click.argument("chapter")
 @parameter
 @parameter_file
+@preset
 @click.option("-o", "--out", type=FILE, metavar="FILE", help="The executed notebook. [default: CHAPTER.ipynb]")
-def run(chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, out: Path | None) -> None:
+def run(
+    chapter: str, given: tuple[tuple[str, str], ...], params: Path | None, preset: str | None, out: Path | None
+) -> None:
     """Execute one CHAPTER, with other parameters if you like, and keep it as a notebook."""
     from quantcliff import book
     from quantcliff.book import Book
 
     page = Book.read()
     chosen = page.chapter(chapter)
-    parameters = _parameters(given, params, [chosen])
+    parameters = _parameters(given, params, [chosen], preset)
     out = out or Path(f"{chapter}.ipynb")
     book.execute(chosen, parameters, out, page.root)
     click.echo(f"The executed chapter is ready: {out.resolve()}")
@@ -109,8 +116,9 @@ def fetch(name: str) -> None:
 def facts(source: str, model: str) -> None:
     """Show what a fact SOURCE holds, and what of it cannot be asked and why.
 
-    SOURCE is "atlas", a ParaRel folder, or a .jsonl or .csv file with the fields prompt (which stops before the
-    answer), subject (as it stands in the prompt), object or objects (the right answers), and perhaps relation.
+    SOURCE is "atlas", "smollm2" (those that SmolLM2 knows), a ParaRel folder, or a .jsonl or .csv file with the fields
+    prompt (which stops before the answer), subject (as it stands in the prompt), object or objects (the right answers),
+    and perhaps relation.
     """
     from quantcliff.models import folder_of, tokenizer_of
     from quantcliff.probes import facts as fact_sources
@@ -131,46 +139,48 @@ def facts(source: str, model: str) -> None:
 @click.argument("out", type=FILE)
 @click.option("--method", default="gptq", show_default=True, help="gptq, awq or rtn (plain round-to-nearest).")
 @click.option("--bits", default=4, show_default=True, help="Bits per weight, 2 to 8.")
-@click.option("--group-size", default=128, show_default=True, help="Weights that share a scale; -1 for a whole row.")
+@click.option("--group-size", type=int, help="Weights that share a scale; -1 for a whole row. [default: preset]")
 @click.option("--symmetric", is_flag=True, help="No zero points.")
 @click.option("--damping", default=0.01, show_default=True, help="GPTQ: what is added to its Hessian's diagonal.")
-@click.option("--calibration", default="atlas", show_default=True, metavar="FILE", help="Text for GPTQ and AWQ.")
+@click.option("--calibration", metavar="TEXT", help="For GPTQ and AWQ: a text file, atlas or self. [default: preset]")
 def quantize(
-    base: str, out: Path, method: str, bits: int, group_size: int, symmetric: bool, damping: float, calibration: str
-) -> None:
+    base: str, out: Path, method: str, bits: int, group_size: int | None, symmetric: bool, damping: float,
+    calibration: str | None,
+) -> None:  # fmt: skip
     """Quantize the model in the folder BASE into a new folder OUT.
+
+    Calibration text is a text file, "atlas" (sentences of the embedded facts), or "self": what the model itself writes.
 
     OUT is an ordinary compressed-tensors checkpoint, which plain transformers loads. Embeddings, head and norms keep
     their precision.
     """
     from quantcliff import quantizers as library
 
-    scheme = library.Scheme(method=method, bits=bits, group_size=group_size, symmetric=symmetric, damping=damping)
-    library.export(base, scheme, library.calibration_text(calibration), out)
+    own = _preset(base, quiet=group_size is not None and (calibration is not None or method == "rtn"))
+    scheme = library.Scheme(
+        method=method, bits=bits, group_size=own.group_size if group_size is None else group_size, symmetric=symmetric,
+        damping=damping,
+    )  # fmt: skip
+    source = calibration or own.calibration
+    text = [] if method == "rtn" else library.calibration_text(source, model=base, method=method)
+    library.export(base, scheme, text, out)
     click.echo(f"The quantized model is ready: {out.resolve()}")
 
 
 @app.command()
 @click.argument("base")
 @click.argument("quantized")
-@click.option("--facts", default="atlas", show_default=True, metavar="SOURCE", help="Facts to ask; see `facts --help`.")
+@click.option("--facts", metavar="SOURCE", help="Facts to ask; see `facts --help`. [default: preset of BASE]")
 @click.option("--text", metavar="FILE", help="Ask for the next word in this text instead of facts.")
 @click.option("--n-facts", default=400, show_default=True, help="How many facts, or places in the text, to ask.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--dtype", default="float32", show_default=True, help="Numbers to compute in.")
+@click.option("--dtype", help="Numbers to compute in. [default: preset of BASE]")
 @click.option("--out", type=FILE, metavar="FOLDER", help="Where results go. [default: runs/NAME OF QUANTIZED]")
 @click.option("--quick", is_flag=True, help="Stop after the weights if something is wrong with them.")
 def diagnose(
-    base: str,
-    quantized: str,
-    facts: str,
-    text: str | None,
-    n_facts: int,
-    device: str,
-    dtype: str,
-    out: Path | None,
-    quick: bool,
-) -> None:
+    base: str, quantized: str, facts: str | None, text: str | None, n_facts: int, device: str, dtype: str | None,
+    out: Path | None, quick: bool,
+) -> None:  # fmt: skip
     """Say how the model in QUANTIZED fails beside the full-precision model in BASE, with the evidence.
 
     Prints the verdict and writes verdict.json, the tables (parquet) and verdict.html, a page that opens without a
@@ -180,6 +190,8 @@ def diagnose(
     from quantcliff.diagnosis import diagnose as ask
     from quantcliff.diagnosis import report
 
+    own = _preset(base, quiet=bool(facts or text))
+    facts, dtype = facts or own.facts, dtype or own.dtype
     folder = out or Path("runs") / Path(quantized).resolve().name
     found = ask(
         base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, quick=quick,
@@ -242,13 +254,69 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
         click.echo(table.to_string(index=False, float_format="{:.3f}".format, na_rep="") + "\n")
 
 
+@app.group("smollm2")
+def smollm2_group() -> None:
+    """Choose again what SmolLM2 is asked: long runs, whose results ship with this package."""
+
+
+@smollm2_group.command()
+@click.argument("pool", type=FILE)
+@click.argument("out", type=FILE)
+def wordings(pool: Path, out: Path) -> None:
+    """Put the wordings in POOL (a CSV file: relation, template) in order of how many facts are answered in them."""
+    import pandas as pd
+
+    from quantcliff.models import load
+    from quantcliff.training.wordings import rate
+
+    if not pool.is_file():
+        raise InputError(f"there is no file {pool}")
+    rate(load("smollm2", dtype="bfloat16"), pd.read_csv(pool)).to_csv(out, index=False, lineterminator="\n")
+    click.echo(f"The wordings are in order: {out}")
+
+
+@smollm2_group.command("facts")
+@click.argument("out", type=FILE)
+@click.option("--pararel", type=FILE, metavar="FOLDER", help="Ask this ParaRel folder's facts in its own patterns.")
+def known_facts(out: Path, pararel: Path | None) -> None:
+    """Ask the embedded facts, keep those it knows in the CSV file OUT, and say beside it how they were chosen.
+
+    About 80,000 questions. A stopped run goes on from the folder OUT with .work added.
+    """
+    from quantcliff.models import load
+    from quantcliff.probes import facts as fact_sources
+    from quantcliff.training import knowledge
+
+    asked = fact_sources.load(pararel) if pararel else fact_sources.embedded()
+    model, coarse = load("smollm2"), load("smollm2", dtype="bfloat16")
+    known = knowledge.select(model, coarse, asked, out.with_suffix(".work"))
+    command = "quantcliff smollm2 facts" + (" --pararel FOLDER" if pararel else "")
+    knowledge.write(model, asked, known, out, command)
+    click.echo(f"{len(known)} of {len(asked)} facts are known: {out}")
+
+
 def _parameters(
-    given: tuple[tuple[str, str], ...], params: Path | None, chapters: "Iterable[Chapter]"
+    given: tuple[tuple[str, str], ...], params: Path | None, chapters: "Iterable[Chapter]", preset: str | None
 ) -> dict[str, Any]:
+    """What is given, and the rest from the preset; what every chapter takes by itself is left out."""
     from quantcliff.book import check_parameters, read_parameter_file
 
-    values = {**(read_parameter_file(params) if params else {}), **dict(given)}
-    return check_parameters(values, chapters)
+    chapters = list(chapters)
+    values = check_parameters({**(read_parameter_file(params) if params else {}), **dict(given)}, chapters)
+    if "model" not in values and not preset:
+        return values
+    names = {name for chapter in chapters for name in chapter.defaults}
+    return check_parameters(_preset(values.get("model", "atlas"), preset).fill(values, names), chapters)
+
+
+def _preset(model: str, name: str | None = None, quiet: bool = False) -> "Preset":
+    """What a model's studies start from, said where the user has not chosen it."""
+    from quantcliff.study import preset_of
+
+    found = preset_of(model, name)
+    if found.note and not quiet:
+        click.echo(f"quantcliff: {found.note}", err=True)
+    return found
 
 
 def main() -> None:

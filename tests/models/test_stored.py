@@ -55,7 +55,7 @@ def test_a_tensor_that_is_missing(copied: Path, part: str, said: str) -> None:
     tensors = load_file(copied / "model.safetensors")
     del tensors[f"model.layers.1.mlp.up_proj.{part}"]
     save_file(tensors, copied / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=rf"model\.layers\.1\.mlp\.up_proj.*{said}|{said}.*|.*up_proj.*"):
+    with pytest.raises(InputError, match=said):
         models.load(copied)
 
 

@@ -2,7 +2,7 @@
 
 from quantcliff.models import dequantize
 from quantcliff.models.columns import column_order
-from quantcliff.models.folders import config_of, digest_of, folder_of, quantization_of, stated_of
+from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of, stated_of
 from quantcliff.models.levels import grid_of, infer
 from quantcliff.models.linears import LAYER, has_stacked_experts, layer_of, linears, place
 from quantcliff.models.loading import (
@@ -36,6 +36,7 @@ __all__ = [
     "layer_of",
     "linears",
     "load",
+    "named",
     "place",
     "pretrained",
     "quantization_of",

@@ -11,8 +11,10 @@ from quantcliff import atlas, smollm2
 from quantcliff.errors import InputError
 from quantcliff.models.stored import check_pointers, check_stated
 
-NAMED = (atlas.NAME, smollm2.NAME)
-"""Models that have a name of their own instead of a folder's."""
+
+def named() -> dict[str, Path]:
+    """Where the models lie that have a name of their own; SmolLM2's folder is there once it is fetched."""
+    return {atlas.NAME: atlas.MODEL, smollm2.NAME: smollm2.folder()}
 
 
 def folder_of(source: str | Path) -> Path:
@@ -22,8 +24,7 @@ def folder_of(source: str | Path) -> Path:
         InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds Git LFS pointers;
             SmolLM2 is not fetched yet.
     """
-    named = {atlas.NAME: atlas.MODEL, smollm2.NAME: smollm2.folder()}
-    folder = named.get(str(source), Path(source).expanduser())
+    folder = named().get(str(source), Path(source).expanduser())
     if str(source) == smollm2.NAME and not folder.is_dir():
         raise InputError(f"SmolLM2 is not on this machine; {smollm2.HOW}")
     if not folder.is_dir():

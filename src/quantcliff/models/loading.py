@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from quantcliff.errors import InputError
 from quantcliff.models import dequantize, experts
-from quantcliff.models.folders import NAMED, config_of, digest_of, first_line, folder_of, stated_of
+from quantcliff.models.folders import config_of, digest_of, first_line, folder_of, named, stated_of
 from quantcliff.models.linears import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -88,7 +88,7 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", nam
     _check_finite(folder, hf)
     hf = hf.eval().requires_grad_(False).to(device)
     digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
-    return Model(hf, tokenizer, name or (str(source) if str(source) in NAMED else folder.name), digest)
+    return Model(hf, tokenizer, name or (str(source) if str(source) in named() else folder.name), digest)
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:

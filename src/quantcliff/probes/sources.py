@@ -25,6 +25,10 @@ LIMIT = 5
 """At most so many embedded facts of one relation share an object, so that guessing it scores near nothing."""
 
 
+WORDINGS = 5
+"""An odd number, so that most of them is never a tie."""
+
+
 class Row(NamedTuple):
     """One fact: a template from `[X]` (the subject) to a final `[Y]` (any of the objects)."""
 
@@ -73,30 +77,20 @@ def atlas(n_facts: int | None, seed: int) -> tuple[list[Row], list[Drop]]:
 
 
 def embedded() -> list[Row]:
-    """Every embedded fact, in file order, in the first of its relation's plain templates."""
-    first = {relation: ways[0] for relation, ways in plain_templates().items()}
+    """Every embedded fact, in file order, in the first plain wording of its relation."""
+    first = {relation: ways[0] for relation, ways in wordings(smollm2.NAME).items()}
     return [Row(fact.relation, fact.subject, (fact.object,), first[fact.relation]) for fact in text.load_facts()]
 
 
-@functools.cache
-def plain_templates() -> dict[str, tuple[str, ...]]:
-    """Five plain sentences for each relation of the embedded facts, for models that read ordinary text.
+def wordings(source: str | Path) -> dict[str, tuple[str, ...]]:
+    """All ways to ask for a relation's object, by relation.
 
-    The embedded model's own templates are worded so that it must learn them; SmolLM2 answers none of 576 facts drawn
-    from all relations under most of those.
-    """
-    with smollm2.TEMPLATES.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    relations = dict.fromkeys(row["relation"] for row in rows)
-    return {name: tuple(row["template"] for row in rows if row["relation"] == name) for name in relations}
-
-
-def templates(source: str | Path) -> dict[str, tuple[str, ...]]:
-    """All ways to ask for a relation's object, by relation: the embedded model's ("atlas"), the plain ones ("smollm2"),
-    or a ParaRel folder's patterns that end in the object. Empty for a file, whose facts have one prompt each.
+    "atlas" has the embedded model's six templates, which are worded so that it must learn them; "smollm2" the five
+    plain wordings that SmolLM2 understands best (`training.wordings`); a ParaRel folder its patterns that end in the
+    object. A file has none: its facts have one prompt each.
     """
     if str(source) == smollm2.NAME:
-        return plain_templates()
+        return _plain()
     if str(source) == "atlas":
         return {name: relation.templates for name, relation in text.load_relations().items()}
     folder = Path(source).expanduser()
@@ -104,6 +98,16 @@ def templates(source: str | Path) -> dict[str, tuple[str, ...]]:
         return {}
     root = folder / "data" if (folder / "data").is_dir() else folder
     return {file.stem: _patterns(file) for file in sorted((root / "pattern_data" / "graphs_json").glob("*.jsonl"))}
+
+
+@functools.cache
+def _plain() -> dict[str, tuple[str, ...]]:
+    """The first `WORDINGS` rows of each relation."""
+    ways: dict[str, list[str]] = defaultdict(list)
+    with smollm2.WORDINGS.open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            ways[row["relation"]].append(row["template"])
+    return {name: tuple(rows[:WORDINGS]) for name, rows in ways.items()}
 
 
 def pararel(folder: Path) -> tuple[list[Row], list[Drop]]:
