@@ -59,6 +59,14 @@ def test_two_page_book_from_source_to_site(root):
     assert injected == ["# Parameters\nbits = 2\n"]
 
 
+@pytest.mark.parametrize("name", ["out{1}.ipynb", "{bits}.ipynb", "{}.ipynb"])
+def test_braces_in_the_name_of_a_notebook_mean_themselves(root, name):
+    chapter = Book.read().chapter("one")
+    book.execute(chapter, {"bits": 2}, Path(name), root)
+    assert nbformat.read(name, as_version=4).cells
+    assert not list(Path().glob("*.running.ipynb"))
+
+
 def test_only_what_changed_is_executed_again(root, unrendered, tmp_path):
     build()
     assert runs(root) == "one two"

@@ -238,6 +238,29 @@ def test_a_bad_csv_line_is_named(tmp_path: Path, line: str, message: str) -> Non
         facts.load(file)
 
 
+HALF = "\\ud83d"
+"""Half of an emoji, as JSON spells it."""
+
+
+@pytest.mark.parametrize("field", ["prompt", "subject", "object", "relation", "objects"])
+def test_half_of_a_character_is_named(tmp_path: Path, field: str) -> None:
+    record = fact(relation="r") | {field: "x"}
+    if field == "objects":
+        record = fact(objects=["Europe", "x"])
+    line = json.dumps(record).replace('"x"', f'"Bern {HALF}"')
+    file = write_lines(tmp_path / "facts.jsonl", fact(), line)
+    with pytest.raises(InputError, match=rf"line 2: the field '{field}' holds half of a character"):
+        facts.load(file)
+
+
+@pytest.mark.parametrize("n", [6000, 300])
+def test_a_quote_that_is_never_closed_loses_no_facts_in_silence(tmp_path: Path, n: int) -> None:
+    rows = [f"The capital of Land{i} is,Land{i},{chr(34) if i == 50 else ''}Paris" for i in range(n)]
+    file = write_lines(tmp_path / "facts.csv", "prompt,subject,object", *rows)
+    with pytest.raises(InputError, match=r"facts\.csv, line 52: a quote is opened and not closed"):
+        facts.load(file)
+
+
 def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no fact source"):
         facts.load(tmp_path / "nothing.jsonl")

@@ -63,7 +63,7 @@ def check(
         table: of `inspect`.
         prompts: token ids on which input scales are tried out.
     """
-    exact = unsmoothed(quantized, base)
+    exact = unsmoothed(quantized, base, rounded=False)
     others = list(compare_all(exact.hf, quantized.hf))
     different = settings.differences(base.hf.config, quantized.hf.config)
     scales = list(beside.input_scale_faults(exact, folder, prompts))

@@ -36,7 +36,7 @@ def inspect(
         odd); fault (a key of `KINDS`, or ""), faulty (number of such groups), detail (in words); harmless (odd groups
         that do no harm, in words).
     """
-    exact = unsmoothed(quantized, base)
+    exact = unsmoothed(quantized, base, rounded=False)
     here, there = dict(matrices(exact.hf)), dict(matrices(quantized.hf))
     rows: dict[str, dict[str, Any]] = {}
     trials, seen = {}, {}

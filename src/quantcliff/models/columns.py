@@ -15,7 +15,8 @@ LARGEST = 15
 NEAR = 2e-4
 """How near a ratio must be: single precision gives 1e-5, and chance hits one of the candidates in 1 of 100 rows."""
 
-ROWS = 32
+ROWS = 128
+"""Rows that are looked at: at 2 bits half of the weights are 0, which is a multiple of any step."""
 
 
 def column_order(stored: Float[Tensor, "out in"]) -> tuple[Int[Tensor, " in"], int] | None:
@@ -31,7 +32,7 @@ def column_order(stored: Float[Tensor, "out in"]) -> tuple[Int[Tensor, " in"], i
         ratio = rows[use][:, left] / pivot[use]
         multiples = ratio[..., None] * torch.arange(1, LARGEST + 1)
         whole = ((multiples - multiples.round()).abs() < NEAR).any(-1)
-        same = whole.double().mean(0) > 0.9
+        same = whole.double().mean(0) > 0.99
         groups.append(left[same])
         left = left[~same]
         if len(groups) > 1 and len(groups[-1]) != len(groups[0]):

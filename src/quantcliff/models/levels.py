@@ -90,7 +90,7 @@ def infer(stored: Float[Tensor, "out in"], precision: float = 0.0) -> tuple[int,
         groups = stored.reshape(-1, size)
         steps = [(group, _step(group, precision)) for group in groups[:: max(1, len(groups) // 64)]]
         spans = [_span(group, step) for group, step in steps if step is not None]
-        if len(spans) >= 0.9 * len(steps) and spans:
+        if len(spans) >= (0.5 if precision else 0.9) * len(steps) and spans:
             levels = max(spans) * (1 - 4 * precision)  # the span is not better known than its ends
             return max(1, int(np.ceil(np.log2(levels)))), size
     return None

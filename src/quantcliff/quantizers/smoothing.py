@@ -29,7 +29,7 @@ CHAINS = (("self_attn.v_proj", "self_attn.o_proj"), ("mlp.up_proj", "mlp.down_pr
 """Linear layers whose output channels are the input channels of another, up to a factor that does not mix them."""
 
 
-def unsmoothed(base: Model, quantized: Model) -> Model:
+def unsmoothed(base: Model, quantized: Model, rounded: bool = True) -> Model:
     """The same function as `quantized`, with the norms of `base` and its weights in the base's units.
 
     Exact for scales that a norm carries. Scales between two linear layers are estimated from the rounded weights; a
@@ -37,9 +37,14 @@ def unsmoothed(base: Model, quantized: Model) -> Model:
     layer; scales that bring the second of two layers no nearer to the base are none. A model all of whose norms are the
     base's own (GPTQ, round-to-nearest) comes back as it is, the same object. A norm that differs while none of its
     readers makes up for it was not smoothed, and stays as it is.
+
+    Args:
+        rounded: `quantized` holds the rounded weights. False: `base` does, and what comes back is the exact model in
+            the units of the rounded one. Factors between the two are estimated over the exact weights, since noise in
+            what one divides by makes them too small.
     """
     mine, theirs = dict(quantized.hf.named_modules()), dict(base.hf.named_modules())
-    moved = [name for name in theirs if _moved_norm(name, theirs, mine)]
+    moved = [name for name in theirs if _moved_norm(name, theirs, mine, rounded)]
     if not moved:
         return quantized
     hf = copy.deepcopy(quantized.hf)
@@ -57,8 +62,8 @@ def unsmoothed(base: Model, quantized: Model) -> Model:
             if not isinstance(here, nn.Linear) or not isinstance(there, nn.Linear):
                 continue
             if here.out_features == there.in_features:
-                gain = row_gain(here.weight, theirs[f"{layer}.{first}"].weight)
-                if _made_up_for(there, theirs[f"{layer}.{second}"], gain, common=False):
+                gain = _factors(here, theirs[f"{layer}.{first}"], rounded, columns=False)
+                if _made_up_for(there, theirs[f"{layer}.{second}"], gain, rounded):
                     _scale_outputs(here, 1 / gain)
                     _scale_inputs(there, gain)
     return replace(quantized, hf=hf)
@@ -81,7 +86,7 @@ def row_gain(rounded: Float[Tensor, "out in"], exact: Float[Tensor, "out in"]) -
     return torch.where(gain > 0, gain, torch.ones_like(gain))
 
 
-def _moved_norm(name: str, base: dict[str, nn.Module], quantized: dict[str, nn.Module]) -> bool:
+def _moved_norm(name: str, base: dict[str, nn.Module], quantized: dict[str, nn.Module], rounded: bool) -> bool:
     layer, _, norm = name.rpartition(".")
     if norm not in READERS or (norm == "post_attention_layernorm" and f"{layer}.pre_feedforward_layernorm" in base):
         return False
@@ -91,20 +96,22 @@ def _moved_norm(name: str, base: dict[str, nn.Module], quantized: dict[str, nn.M
     if torch.allclose(gain, torch.ones_like(gain), rtol=STORED, atol=0):
         return False
     pairs = [(quantized[f"{layer}.{reader}"], base[f"{layer}.{reader}"]) for reader in READERS[norm]]
-    return any(_made_up_for(mine, theirs, gain) for mine, theirs in pairs)
+    return any(_made_up_for(mine, theirs, gain, rounded) for mine, theirs in pairs)
 
 
-def _made_up_for(mine: nn.Module, theirs: nn.Module, gain: Tensor, common: bool = True) -> bool:
+def _made_up_for(mine: nn.Module, theirs: nn.Module, gain: Tensor, rounded: bool) -> bool:
     """Whether the columns of a reader's weights lie nearer to each other in size with the gain moved into them than
-    without. Sizes are least-squares factors over a whole column each, in which rounding averages out.
-
-    Args:
-        common: a factor that all columns share counts. Estimated gains have one that means nothing.
+    without; over a whole column rounding averages out.
     """
+    sizes = _factors(mine, theirs, rounded, columns=True).log()
+    return bool((sizes + gain.abs().clamp(min=1e-30).log()).square().sum() < sizes.square().sum())
+
+
+def _factors(mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool) -> Tensor:
+    """Factor of each row, or column, of `mine` over that of `theirs`; `mine` is the rounded one, or else `theirs`."""
     assert isinstance(mine.weight, Tensor) and isinstance(theirs.weight, Tensor)
-    sizes = row_gain(mine.weight.T, theirs.weight.T).log()
-    with_gain, without = (x if common else x - x.mean() for x in (sizes + gain.abs().clamp(min=1e-30).log(), sizes))
-    return bool(with_gain.square().sum() < without.square().sum())
+    one, other = (weight.T if columns else weight for weight in (mine.weight, theirs.weight))
+    return row_gain(one, other) if rounded else 1 / row_gain(other, one)
 
 
 @torch.no_grad()
