@@ -44,8 +44,7 @@ class OwnAnswers(Study):
         answers = [[int(self.base.hf(torch.tensor([ids])).logits[0, -1].argmax())] for ids in asked.input_ids]
         return Probes(asked.input_ids, answers, asked.subject, asked.table, asked.dropped)
 
-    @cached_property
-    def calibration_text(self) -> list[str]:
+    def calibration_for(self, method: str) -> list[str]:
         return TEXT
 
 
