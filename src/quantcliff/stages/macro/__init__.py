@@ -1,4 +1,7 @@
-"""Stage 1: what is left of a model, seen from outside: answers, ranks, running text, and answers under paraphrase."""
+"""Stage 1: what is left of a model, seen from outside: answers, ranks, running text, and answers under paraphrase.
+
+In: a study. Out: macro.parquet.
+"""
 
 from quantcliff.stages.macro import paraphrases
 from quantcliff.stages.macro.answers import (

@@ -1,4 +1,7 @@
-"""Stage 3: where is the answer lost, and what does it rest on? Activations exchanged across models, and silenced."""
+"""Stage 3: where is the answer lost, and what does it rest on? Activations exchanged across models, and silenced.
+
+In: a study. Out: patching.parquet.
+"""
 
 from quantcliff.stages.patching import necessity
 from quantcliff.stages.patching.exchange import (

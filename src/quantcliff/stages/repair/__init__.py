@@ -1,4 +1,7 @@
-"""Stage 6: can the damage be repaired without training? Protection, amplification, EoRA, domino."""
+"""Stage 6: can the damage be repaired without training? Protection, amplification, EoRA, domino.
+
+In: a study. Out: repair.parquet.
+"""
 
 from quantcliff.stages.repair.amplify import ALPHAS
 from quantcliff.stages.repair.bench import PROTECTED_BITS, Bench

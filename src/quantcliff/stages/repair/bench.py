@@ -100,13 +100,11 @@ class Bench:
 
     def heavy_modules(self, share: float) -> Iterator[Trial]:
         heavy, others = heavy_and_random(self.study.base.hf, share, self.study.seed)
-        settings = f"heaviest tails, {share:.0%}", f"random modules, {share:.0%}"
-        yield Trial(
-            "protection", settings[0], share, self._module_bits(heavy), self._modules(heavy), against=settings[1]
-        )
+        words = f"heaviest tails, {share:.0%}", f"random modules, {share:.0%}"
+        yield Trial("protection", words[0], share, self._module_bits(heavy), self._modules(heavy), against=words[1])
         right = np.mean([self._modules(chosen) for chosen in others], axis=0)
         bits = float(np.mean([self._module_bits(chosen) for chosen in others]))
-        yield Trial("protection", settings[1], share, bits, right, control=True)
+        yield Trial("protection", words[1], share, bits, right, control=True)
 
     def _module_bits(self, chosen: Sequence[str]) -> float:
         return self._bits(bits_by_module=tuple((name, PROTECTED_BITS) for name in chosen))
@@ -155,9 +153,8 @@ class Bench:
         for rank in counts:
             bits = self._bits() + eora.rank_bits(self.config, rank)
             ours, plain = f"EoRA, rank {rank}", f"plain SVD, rank {rank}"
-            right, other = (
-                self._run(eora.compensated(self.study.base, self.model, rank, seen)) for seen in (moments(), None)
-            )
+            both = (eora.compensated(self.study.base, self.model, rank, seen) for seen in (moments(), None))
+            right, other = map(self._run, both)
             yield Trial("compensation", ours, rank, bits, right, against=plain)
             yield Trial("compensation", plain, rank, bits, other, control=True)
 

@@ -1,4 +1,7 @@
-"""Stage 5: is what the network holds in its residual stream still the same? CKA, subspaces, alignment of the error."""
+"""Stage 5: is what the network holds in its residual stream still the same? CKA, subspaces, alignment of the error.
+
+In: a study. Out: representations.parquet.
+"""
 
 from quantcliff.stages.representations.alignment import SHARE_OF_WIDTH, aligned, chance_of, default_k
 from quantcliff.stages.representations.comparison import (

@@ -1,4 +1,7 @@
-"""What is wrong with a quantized model: signals of all stages -> one of five verdicts."""
+"""What is wrong with a quantized model: signals of all stages -> one of five verdicts.
+
+In: a study. Out: verdict.parquet.
+"""
 
 from quantcliff.stages.verdict.rule import (
     EXIT_CODES,
