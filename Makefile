@@ -1,5 +1,5 @@
 # make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
-# make book-smollm2: the whole book about SmolLM2, up to an hour. make picture: the chart in README.md.
+# make book-smollm2: the whole book about SmolLM2, an hour or more. make picture: the chart in README.md.
 # make benchmark: our ways of computing beside the plain ones.
 # VENV=folder puts the environment elsewhere; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids CUDA wheels.
 

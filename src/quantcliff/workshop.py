@@ -119,6 +119,9 @@ def ship(run: Path) -> None:
         n_facts=own.n_facts, calibration=own.calibration, run=run,
     )  # fmt: skip
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    about = {"command": "quantcliff build -p model smollm2", "commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    about = {
+        "command": "quantcliff build -p model smollm2", "commit": commit, "later": {"tables": [], "commit": commit},
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }  # fmt: skip
     stage.ship(run, study, about)
     click.echo(f"The tables are shipped: {stage.FOLDER}")

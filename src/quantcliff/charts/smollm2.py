@@ -61,13 +61,13 @@ def over_depth(table: pd.DataFrame, model: str, signal: str, method: str = "gptq
     x = alt.X("depth:Q", title=f"share of the {layers} layers passed", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("estimate:Q", title=signal, scale=alt.Scale(domain=[-0.2, 1.05], clamp=True))
     tips = ["bits", "layer", *(alt.Tooltip(name, format=".2f") for name in ("estimate", "low", "high"))]
-    words = []
+    words, title = [], f"{signal[0].upper()}{signal[1:]}"
     for bits, line in rows.groupby("bits", sort=False):
         half = line.iloc[(line["depth"] - 0.5).abs().argmin()]
         words.append(f"at {bits} bits {half['estimate']:.2f} half-way up and {line['estimate'].iloc[-1]:.2f} at last")
     return finish(
         lines(rows, x.axis(format="%"), y, bits_color(rows), tooltip=tips),
-        f"{signal.capitalize()} by depth: {model}, {method}",
-        f"{signal.capitalize()} of {model} by depth, one line with a 95% band per bit width: {'; '.join(words)}.",
+        f"{title} by depth: {model}, {method}",
+        f"{title} of {model} by depth, one line with a 95% band per bit width: {'; '.join(words)}.",
         height=200,
     )

@@ -31,7 +31,7 @@ class Shipped:
 
     @cached_property
     def made(self) -> dict[str, Any]:
-        """command, commit, date, model (digest), facts (digest), prompts, files (name -> sha256)."""
+        """command, commit, later (tables of another commit), date, model, facts (digests), prompts, files (sha256)."""
         return json.loads((self.folder / "made.json").read_text(encoding="utf-8"))
 
     def table(self, name: str) -> pd.DataFrame:
