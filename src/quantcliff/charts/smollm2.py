@@ -7,7 +7,7 @@ import pandas as pd
 from quantcliff.charts.theme import bits_color, finish, lines
 
 MODES = {
-    "intact": ("#16937a", ""), "signal degradation": ("#a8660e", "/"), "mixed": ("#7d5ba6", "~"),
+    "intact": ("#0f7662", ""), "signal degradation": ("#a8660e", "/"), "mixed": ("#7d5ba6", "~"),
     "computation collapse": ("#c0323a", "X"), "format bug": ("#737373", "!"),
 }  # fmt: skip
 """Verdict -> colour, and a mark that says the same."""
