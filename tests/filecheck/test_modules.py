@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import SIZES, TEXT, save
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -114,6 +114,7 @@ def kinds(exact: torch.Tensor, stored: torch.Tensor, bits: int, symmetric: bool)
     return kind.tolist()
 
 
+@example((400, 32, 3.0, 2, True))  # one weight that the grid cuts off is most of the group: a factor "explains" the cut
 @settings(max_examples=40, deadline=None)
 @given(cases)
 def test_rounding_is_never_a_fault_and_measures_as_perfect(case) -> None:

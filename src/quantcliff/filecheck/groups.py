@@ -148,9 +148,9 @@ def excess(groups: pd.DataFrame) -> float:
 
 
 def _explained(groups: pd.DataFrame, cause: str) -> pd.Series:
-    """Whether taking a cause out of each group leaves what rounding leaves, and at most half of its error."""
-    left = groups[f"error_{cause}"]
-    return (left < EXPLAINED * groups["error_rounded"]) & (left < groups["error"] / 4)
+    """Whether a group is worse than rounding, and taking a cause out leaves what rounding leaves, half of its error."""
+    left, usual = groups[f"error_{cause}"], EXPLAINED * groups["error_rounded"]
+    return (groups["error"] > usual) & (left < usual) & (left < groups["error"] / 4)
 
 
 def _factor(stored: Tensor, exact: Tensor) -> Tensor:
