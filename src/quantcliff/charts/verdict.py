@@ -5,7 +5,7 @@ import pandas as pd
 
 from quantcliff.charts.theme import FULL, finish, reference
 from quantcliff.filecheck import KINDS
-from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS, severity
+from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS
 
 COLORS = {INTACT: "#16937a", DEGRADED: "#a8660e", COLLAPSED: "#c0323a", NOTHING: "#737373"}
 """White letters stand out from all but the first, which has none, and all from a light and a dark page."""
@@ -51,7 +51,7 @@ def by_layer(table: pd.DataFrame, variant: str) -> alt.LayerChart:
 def severities(signals: pd.DataFrame) -> alt.LayerChart:
     """How far each signal has gone from undamaged (0) to its threshold (1, a line); `signals` are a verdict's own."""
     rows = signals[signals["reading"] != NOTHING]
-    ways = {name: severity(rows, column).clip(upper=2) for name, column in (("a", "low"), ("b", "high"))}
+    ways = {name: rows[column].clip(upper=2) for name, column in (("a", "least"), ("b", "most"))}
     base = alt.Chart(rows.assign(shown=rows["severity"].clip(upper=2), **ways)).encode(
         y=alt.Y("signal:N", title=None, sort=ORDER, axis=alt.Axis(labelLimit=140)), color=_color()
     )

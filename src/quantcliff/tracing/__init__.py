@@ -11,7 +11,7 @@ from quantcliff.tracing.interventions import (
     plan,
     sweep,
 )
-from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, depths, ranks, relay
+from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, chain, depths, one_at_a_time, ranks, relay
 from quantcliff.tracing.runner import SITES, Edit, Runner, site
 from quantcliff.tracing.trace import (
     Asked,
@@ -40,10 +40,12 @@ __all__ = [
     "Streams",
     "Trace",
     "batches",
+    "chain",
     "depths",
     "divergence",
     "generic_patch",
     "likeliest",
+    "one_at_a_time",
     "own_stream",
     "patch_attn_out",
     "patch_mlp_out",
