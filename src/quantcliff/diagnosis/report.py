@@ -54,11 +54,7 @@ def summary(verdict: Verdict) -> str:
             f"It keeps {verdict.kept:.1%} of the {verdict.n_known:,} answers that full precision gets right (95% "
             f"interval {verdict.kept_low:.1%} to {verdict.kept_high:.1%})."
         )
-        collapsed, votes = verdict.votes
-        lines.append(f"{collapsed} of the {votes} signals that apply read collapsed.")
-        if verdict.dissent:
-            side = "The smaller side" if verdict.mode == "mixed" else "Speaking against it"
-            lines.append(f"{side}: {', '.join(verdict.dissent)}.")
+        lines += [f"{row.asks} {row.answer} ({row.value:.2f})." for row in verdict.questions.itertuples()]
         first = {name: layer for name, layer in verdict.first.items() if layer is not None}
         if first:
             where = ", ".join(f"{name} from layer {layer}" for name, layer in first.items())
@@ -112,8 +108,8 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
         "exit_code": verdict.exit_code,
         "accuracy_kept": {name: None if math.isnan(value) else value for name, value in kept.items()}
         | {"n": verdict.n_known},
-        "votes": dict(zip(("collapsed", "applicable"), verdict.votes, strict=True)),
-        "outvoted": list(verdict.dissent),
+        "votes": dict(zip(("collapsed", "applicable"), verdict.former.votes, strict=True)),
+        "outvoted": list(verdict.former.dissent),
         "first_layer": verdict.first,
         "faults": list(verdict.file.faults),
         "odd": list(verdict.file.odd),
