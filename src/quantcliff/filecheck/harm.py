@@ -33,10 +33,10 @@ they do if that place does not hold its own weights either: no quantizer exchang
 place did not matter, and of 420 modules with GPTQ at 2 bits one was accused for a group that looks like another one by
 chance.) What is odd and does no harm is reported as such.
 
-A third change came of healthy files that the rule had not been made on: of 210 modules of SmolLM2 with GPTQ at 2 bits and
-a damping of .1 it accused two, for groups that lower GPTQ's own sum. The rest of these modules passed for plain rounding,
-which was then said of an excess within .05 of 1: with strong damping GPTQ moves weights that little. Levels tell them
-apart at any damping.
+A third change came of healthy files that the rule had not been made on: of 210 modules of SmolLM2 with GPTQ at 2 bits
+and a damping of .1 it accused two, for groups that lower GPTQ's own sum. The rest of these modules passed for plain
+rounding, which was then said of an excess within .05 of 1: with strong damping GPTQ moves weights that little. Levels
+tell them apart at any damping.
 """
 
 from collections.abc import Mapping, Sequence
