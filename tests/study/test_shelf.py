@@ -21,8 +21,8 @@ TABLES = ("macro", "macro_paraphrases", "logit_lens", "verdict", "weights", "sco
 def test_a_table_is_out_of_date_when_what_made_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, stale: set[str]
 ) -> None:
-    for name in ("stages/__init__", "stages/macro/answers", "stages/logit_lens", "stages/verdict/rule", "tracing/runner",
-                 "charts/macro", "cli"):  # fmt: skip
+    for name in ("stages/__init__", "stages/macro/answers", "stages/logit_lens", "stages/verdict/rule",
+                 "tracing/runner", "charts/macro", "cli"):  # fmt: skip
         file = (tmp_path / name).with_suffix(".py")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("one = 1")
