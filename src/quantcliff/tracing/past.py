@@ -5,6 +5,7 @@ transformers' own affair there.
 """
 
 from copy import copy
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
@@ -34,11 +35,20 @@ def take(past: Cache, rows: Int[Tensor, " row"], start_layer: int = 0) -> Cache:
     return other
 
 
+_TRIED: WeakKeyDictionary[Runner, bool] = WeakKeyDictionary()
+
+
 def resumes(runner: Runner) -> bool:
     """Whether going on after some tokens gives what the whole prompt gives.
 
-    It is tried, on eight tokens: nothing else warns of an architecture whose blocks look back in some other way.
+    It is tried once, on eight tokens: nothing else warns of an architecture whose blocks look back in some other way.
     """
+    if runner not in _TRIED:
+        _TRIED[runner] = _tried(runner)
+    return _TRIED[runner]
+
+
+def _tried(runner: Runner) -> bool:
     ids = torch.arange(1, 9)[None] % runner.vocab
     whole, resumed = runner.logits(ids)[:, 5:], runner.run(ids[:, 5:], past=remember(runner, ids[:, :5]))[0]
     near = torch.finfo(runner.model.hf.dtype).eps ** 0.5

@@ -34,20 +34,20 @@ def sweep(
     rows: Int[np.ndarray, " chosen"],
     partner: Int[np.ndarray, " prompt"],
     patches: Sequence[Patch],
-    size: int = 64,
+    size: int = 32,
 ) -> pd.DataFrame:
     """Make every patch on the prompts `rows` of `probes`.
 
     Args:
         donor: the other model's activations of all kinds patched, at all tokens of all `probes`.
         partner: from `other_facts`; -1 where a prompt has none.
-        size: prompts per batch.
+        size: prompts per batch; of more prompts fewer begin alike, of fewer a run has too little to do.
 
     Returns:
         One row per patch and prompt it applies to (it does not where the prompt has no such tokens or no partner):
         `prompt` (number in `probes`), the fields of the patch, and `rank` and `probability` of the answer.
     """
-    asked, resuming = sorted(patches), resumes(recipient)
+    asked = sorted(patches)
     rank, probability = (np.full((len(asked), len(rows)), np.nan) for _ in range(2))
     todo: list[tuple[np.ndarray, np.ndarray, Batch, list[int]]] = []
     for positions in sorted({patch.positions for patch in asked}):
@@ -60,8 +60,9 @@ def sweep(
         todo += [(span, here[batch.indices], batch, mine) for batch in batches(probes.select(rows[here]), size, first)]
     for span, chosen, batch, mine in tqdm(todo, desc="patching", leave=False, disable=None):
         prompts = rows[chosen]
-        cut = int(span[prompts, 0].min()) if resuming else 0
-        past = remember(recipient, batch.ids[:, :cut]) if cut else None
+        cut = int(span[prompts, 0].min())
+        past = remember(recipient, batch.ids[:, :cut]) if cut and resumes(recipient) else None
+        cut = 0 if past is None else cut
         ids, last = batch.ids[:, cut:], batch.last - cut
         changes = _changes(
             recipient, donor, span, prompts, partner, [asked[number] for number in mine], ids.shape[1], cut
