@@ -1,9 +1,9 @@
 """Take AWQ's rescaling out of a quantized model again, so that its weights can be laid beside the base's.
 
 AWQ (arXiv 2306.00978) divides the output channels of a norm (or of a linear layer such as `up_proj`) by scales s and
-multiplies the matching input channels of the layers that read it by s, before it rounds. The function stays, the numbers do not: a
-weight, an activated neuron or a normed input of such a model means something else than in the base. Here the scales
-are moved back, which again changes no output; what is left of the difference is rounding.
+multiplies the matching input channels of the layers that read it by s, before it rounds. The function stays, the
+numbers do not: a weight, an activated neuron or a normed input of such a model means something else than in the base.
+Here the scales are moved back, which again changes no output; what is left of the difference is rounding.
 """
 
 import copy

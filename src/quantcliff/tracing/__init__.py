@@ -11,6 +11,7 @@ from quantcliff.tracing.interventions import (
     plan,
     sweep,
 )
+from quantcliff.tracing.recording import asked_layers
 from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, depths, ranks, relay
 from quantcliff.tracing.runner import SITES, Edit, Runner, site
 from quantcliff.tracing.trace import (
@@ -39,6 +40,7 @@ __all__ = [
     "Runner",
     "Streams",
     "Trace",
+    "asked_layers",
     "batches",
     "depths",
     "divergence",
