@@ -25,8 +25,8 @@ def inspect(
     """Every linear layer and expert of a quantized model beside the base's, one row each.
 
     Args:
-        stated: bits, group_size, symmetric and mixed, as `levels.quantization_of` reads them. Where layers differ in
-            bits (mixed), those of each module are read off its weights.
+        stated: bits, group_size, symmetric, mixed and perhaps kind, as `levels.quantization_of` reads them. Where
+            layers differ in bits (mixed), those of each module are read off its weights.
         prompts: token ids on which modules are run, to tell harm from what only looks odd (`harm`). Without any, every
             odd group counts as faulty.
 
@@ -62,22 +62,24 @@ def _look(
     """A module's trial, its groups, what looks odd about each, and where the weights of displaced ones belong."""
     w, q = (weight.float().cpu() for weight in (exact, stored))
     bits, size, symmetric = stated["bits"], stated["group_size"], bool(stated["symmetric"])
+    levels = stated.get("kind", "int")
     order = None
     if stated.get("ordered") and (found := column_order(stored.cpu())):
         order, size = found
         w, q = w[:, order], q[:, order]
     if stated["mixed"]:
-        bits, size = infer(q, stated.get("precision", 0.0)) or (8, size)
+        even = infer(q, stated.get("precision", 0.0))
+        bits, size, levels = (*even, "int") if even else (8, size, levels)
     size = w.shape[1] if size == -1 or w.shape[1] % size else size
     exact, stored = (x if order is None else x[:, order.to(x.device)] for x in (exact, stored))
     w, q = w.reshape(-1, size), q.reshape(-1, size)
-    groups = compare(w, q, bits, symmetric)
+    groups = compare(w, q, bits, symmetric, levels)
     kind, belongs = faults(groups, w, q, symmetric)
     odd: Int[np.ndarray, " odd"] = np.flatnonzero(kind != "")
     plain = abs(excess(groups[kind == ""]) - 1) < PLAIN
     poor = (groups["match"] < MATCH * groups["match_rounded"]).tolist()
     displaced = np.isin(odd, [group for group, home in belongs.items() if poor[home]])
-    return Trial(exact, stored, bits, size, symmetric, odd, displaced, plain, order), groups, kind, belongs
+    return Trial(exact, stored, bits, size, symmetric, odd, displaced, plain, order, levels), groups, kind, belongs
 
 
 def _judged(
