@@ -72,10 +72,14 @@ def _cost(study: Study, work: float) -> str:
 
 def _about(study: Study, base: str | Path, quantized: str | Path) -> str:
     variant = next(iter(study.variants.values()))
+    stated = models.quantization_of(quantized) or {}
     groups = "one group per row" if variant.group_size == -1 else f"groups of {variant.group_size}"
+    if block := stated.get("block"):
+        groups = f"blocks of {block[0]} by {block[1]}"
+    bits = f"{variant.bits}-bit floats" if "kind" in stated else f"{variant.bits} bits"
     asked = f"next tokens of {study.parameters.text}" if study.parameters.text else f"facts of {study.parameters.facts}"
     return (
-        f"{quantized} ({variant.method}, {variant.bits} bits, {groups}) beside {base}, asked "
+        f"{quantized} ({variant.method}, {bits}, {groups}) beside {base}, asked "
         f"{len(study.probes)} {asked}, seed {study.seed}."
     )
 

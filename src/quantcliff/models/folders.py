@@ -60,7 +60,9 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
     Returns:
         `format` (compressed-tensors, gptq, awq, ...), `method` (the algorithm where stated, else the format), `bits`
         and `group_size` (-1 = one group per row), `symmetric`, `mixed` (layers differ: the others are then those of
-        the layers with the fewest bits), and `ordered` where the columns of a group need not stand together.
+        the layers with the fewest bits); `ordered` where the columns of a group need not stand together, `kind` where
+        the levels are floats ("float", or "mx" where scales are powers of two), and `block` (rows, columns) where rows
+        share scales too: `group_size` is then the columns.
     """
     folder = folder_of(source)
     config = _config(folder).get("quantization_config")
@@ -70,7 +72,8 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
     schemes = [group["weights"] for group in config.get("config_groups", {}).values() if group.get("weights")]
     first = min(schemes, key=lambda scheme: scheme.get("num_bits", 16), default=config)
     bits = first.get("num_bits", first.get("bits"))
-    group = first.get("group_size", -1)
+    block = first.get("block_structure") if first.get("strategy") == "block" else None
+    group = block[1] if block else first.get("group_size", -1)
     symmetric = first.get("symmetric", first.get("sym"))
     if symmetric is None and "zero_point" in first:
         symmetric = not first["zero_point"]
@@ -82,7 +85,9 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
         "symmetric": symmetric,
         "mixed": any(scheme != schemes[0] for scheme in schemes),
     }
-    return found | ({"ordered": True} if _ordered(first) else {})
+    if first.get("type") == "float":
+        found["kind"] = "mx" if first.get("scale_dtype") == "torch.uint8" else "float"
+    return found | ({"ordered": True} if _ordered(first) else {}) | ({"block": tuple(block)} if block else {})
 
 
 def _ordered(scheme: dict[str, Any]) -> bool:

@@ -36,7 +36,7 @@ def _looked_at(kind: type[PretrainedConfig], config: str) -> tuple[dict[str, tup
     sizes = {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()
-        if type(module) is torch.nn.Linear and LAYER.search(name)
+        if isinstance(module, torch.nn.Linear) and LAYER.search(name)
     }
     return sizes, any(parameter.ndim == 3 and LAYER.search(name) for name, parameter in model.named_parameters())
 

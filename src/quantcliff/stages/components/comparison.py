@@ -9,6 +9,7 @@ The measures themselves stand in `components_measures`, what they are taken from
 costs by itself in `components_sensitivity`.
 """
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 
@@ -125,18 +126,21 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
     """Means over prompts with 95% bootstrap intervals, from what `side_by_side` found.
 
     Columns: component, measure, condition, position, layer, head (<NA>: mean over heads, or a measure without heads),
-    estimate, low, high, n (prompts), shuffled (the mean beside another prompt), chance (of random activations).
+    estimate, low, high, n (prompts), shuffled (the mean beside another prompt), chance (of random activations). NaN in
+    layers that have no such site.
     """
     parts = []
     for (position, condition, measure, shuffled), values in found.items():
-        if shuffled or np.isnan(values).all():
+        if shuffled or (measure == "entropy" and np.isnan(values).all()):  # every prompt has one token
             continue
         values, heads = _with_mean(values)
-        mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
-        at = stats.bootstrap(values, statistic=mean, seed=seed)
         other = found.get((position, condition, measure, True))
-        baseline = np.nan if other is None or np.isnan(other).all() else np.nanmean(_with_mean(other)[0], 0).ravel()
         layers, n_heads = values.shape[1:]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice")  # a layer without such a site, which stays NaN
+            mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
+            at = stats.bootstrap(values, statistic=mean, seed=seed)
+            baseline = np.nan if other is None or np.isnan(other).all() else np.nanmean(_with_mean(other)[0], 0).ravel()
         parts.append(
             pd.DataFrame(
                 {
@@ -144,7 +148,7 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
                     "layer": np.repeat(np.arange(layers), n_heads),
                     "head": pd.array(heads * layers, dtype="Int64"),
                     "estimate": np.ravel(at.estimate), "low": np.ravel(at.low), "high": np.ravel(at.high),
-                    "n": int((~np.isnan(values[:, 0, 0])).sum()),
+                    "n": np.repeat((~np.isnan(values[:, :, 0])).sum(0), n_heads),
                     "shuffled": baseline, "chance": chance.get(measure, np.nan),
                 }
             )
@@ -162,10 +166,10 @@ def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
 def of_variant(study: Study, label: str, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
     """`table_of` for one variant, or "full", on at most `n_prompts` of `study.inside`; nothing is written."""
     full = study.runner(FULL)
-    assert full.d_ffn is not None
+    overlap = chance_overlap(full.d_ffn, share) if full.d_ffn else np.nan
     theirs = Recorded.of(full, study.sample(n_prompts), study.run / "trace")
     own = None if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
-    chance = {"sign_flips": 0.5, "jaccard": chance_overlap(full.d_ffn, share), "attn_cosine": 0.0, "ffn_cosine": 0.0}
+    chance = {"sign_flips": 0.5, "jaccard": overlap, "attn_cosine": 0.0, "ffn_cosine": 0.0}
     return table_of(side_by_side(theirs, own, share=share, seed=study.seed), chance, study.seed)
 
 
