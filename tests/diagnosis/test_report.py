@@ -8,6 +8,7 @@ import pytest
 from made_up import QUESTIONS, broken, verdict
 
 from quantcliff.diagnosis import report
+from quantcliff.filecheck import Findings
 from quantcliff.stages.verdict import EXIT_CODES
 
 
@@ -75,3 +76,14 @@ def test_every_mode_has_a_meaning(mode):
 def test_columns_stand_under_each_other_at_the_left():
     lines = report._columns(pd.DataFrame({"a": ["x", "long"], "b": ["1", "22"]})).split("\n")
     assert lines == ["a     b", "x     1", "long  22"]
+
+
+@pytest.mark.parametrize(
+    ("forms", "responds", "words"),
+    [("no", "yes", "adds up on the way"), ("yes", "no", "sits at the end"), ("no", "not asked", "could not be asked")],
+)
+def test_a_mixed_verdict_says_which_question_failed(forms, responds, words):
+    answers = [forms, responds, *QUESTIONS["answer"][2:]]
+    assert words in report.meaning(verdict(questions=QUESTIONS.assign(answer=answers)))
+    both = verdict(questions=QUESTIONS.assign(answer=answers), file=Findings(faults=("a fault",)))
+    assert report.meaning(both).startswith(report.MEANING["format bug"]) and words in report.meaning(both)

@@ -14,10 +14,10 @@ from quantcliff.stages.verdict import Verdict
 from quantcliff.stages.verdict.signals import BEST_KEPT
 
 FOLLOWS = {
-    "signal degradation": "A repair has something to work on: give bits back where the ladder says they count.",
+    "signal degradation": "A repair has something to work on: give bits back where the steps below say they count.",
     "computation collapse": "A repair has nothing to work on: no layer carries the answer. Quantize again with more "
     "bits.",
-    "mixed": "Go by the ladder: it was measured, and no name decides what helps.",
+    "mixed": "A mixed verdict does not say what will help; the steps that were measured do.",
 }
 """Mode -> the sentence in front of the ladder's own."""
 
@@ -56,7 +56,7 @@ def _steps(ladder: pd.DataFrame) -> list[str]:
     asis, good = ladder.iloc[0], helps(ladder)
     if not good.any():
         words = "; ".join(ladder["step"][1:])
-        return [f"No step that was measured keeps more than the model as it is, beyond chance: {words}."]
+        return [f"No step that was measured keeps more than the model as it is, as far as can be told: {words}."]
     order = ladder[good].sort_values(["bits", "kept"], ascending=[True, False], kind="stable")
     cheapest = order.iloc[0]
     found = [
@@ -71,7 +71,7 @@ def _steps(ladder: pd.DataFrame) -> list[str]:
     else:
         found.append(f"{start}: {most['step']}, {most['bits']:.2f} bits per weight, keeps {_kept(most)}.")
     if idle := ladder["step"][1:][~good[1:]].tolist():
-        found.append(f"No gain beyond chance: {'; '.join(idle)}.")
+        found.append(f"No gain that stands out from chance: {'; '.join(idle)}.")
     return found
 
 

@@ -60,10 +60,8 @@ def page(
         examples=examples.to_dict("records"),
         questions=verdict.questions.to_dict("records"),
         steps=[
-            shown | {"share": share, "note": note}
-            for shown, share, note in zip(
-                report.ladder(verdict).to_dict("records"), verdict.ladder["kept"], verdict.ladder["note"], strict=True
-            )
+            shown | {"share": share}
+            for shown, share in zip(report.ladder(verdict).to_dict("records"), verdict.ladder["kept"], strict=True)
         ],
         evidence=report.table(verdict).to_dict("records"),
         signals=SIGNALS,

@@ -16,8 +16,7 @@ MEANING = {
     "and loses precision.",
     "computation collapse": "Answers no longer form, and clean input does not bring them back: the computation does "
     "not happen.",
-    "mixed": "Of the two questions that decide, one speaks for a collapse and the other for a loss of precision, or "
-    "one could not be asked.",
+    "mixed": "Of the two questions that decide, one speaks against a repair and the other could not be asked.",
     "format bug": "The model is stored wrongly; rounding cannot explain it. Convert or quantize it again.",
     "not made from this base": "What differs is not quantization alone: this base is not what was quantized.",
     "not all measured": "What was measured is intact, and something that is quantized too was not measured.",
@@ -25,9 +24,19 @@ MEANING = {
 """Mode, or finding beside it -> what it says. What to do about it says `advice`."""
 
 
+MIXED = {
+    ("no", "yes"): "Answers no longer form, but the last layer still carries clean input: the loss adds up on the way.",
+    ("yes", "no"): "Answers still form, but not even the last layer carries clean input: the damage sits at the end.",
+}
+"""Answers to *forms* and *responds* -> what a mixed verdict says."""
+
+
 def meaning(verdict: Verdict) -> str:
     """What the headline means; with a finding beside the mode, both."""
     own = MEANING[verdict.mode]
+    if verdict.mode == "mixed":
+        given = dict(zip(verdict.questions["question"], verdict.questions["answer"], strict=True))
+        own = MIXED.get((given.get("forms", ""), given.get("responds", "")), own)
     beside = verdict.headline.split(", ")[0]
     return own if beside == verdict.mode else f"{MEANING[beside]} As it is now: {own[0].lower()}{own[1:]}"
 
@@ -101,10 +110,10 @@ def _number(value: float) -> str:
 
 
 def ladder(verdict: Verdict) -> pd.DataFrame:
-    """The next steps as text: step, bits per weight, kept, 95% interval, and whether that is more than as it is."""
+    """The next steps as text: step, bits per weight, kept, 95% interval, whether that is more than as it is, note."""
     steps = verdict.ladder
     if steps.empty:
-        return pd.DataFrame(columns=["step", "bits", "kept", "95% interval", "helps"])
+        return pd.DataFrame(columns=["step", "bits", "kept", "95% interval", "helps", "note"])
     words = ["", *("yes" if good else "no" for good in helps(steps)[1:])]
     return pd.DataFrame(
         {
@@ -113,6 +122,7 @@ def ladder(verdict: Verdict) -> pd.DataFrame:
             "kept": steps["kept"].map("{:.0%}".format),
             "95% interval": [f"{low:.0%} to {high:.0%}" for low, high in zip(steps["low"], steps["high"], strict=True)],
             "helps": words,
+            "note": steps["note"],
         }
     )
 
