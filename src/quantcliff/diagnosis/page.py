@@ -15,7 +15,7 @@ from quantcliff.charts import verdict as charts
 from quantcliff.charts.smollm2 import MODES
 from quantcliff.diagnosis import chapters, report
 from quantcliff.diagnosis.advice import advice
-from quantcliff.stages.verdict import SIGNAL, Verdict
+from quantcliff.stages.verdict import Verdict
 from quantcliff.stages.verdict.signals import SIGNALS
 
 WEIGHTS = ["layer", "module", "groups", "excess", "match", "stretch", "shift", "fault", "detail"]
@@ -40,8 +40,7 @@ def page(
     """
     drawn: list[alt.LayerChart] = []
     if len(verdict.signals):
-        signals = measured[measured["kind"] == SIGNAL]
-        drawn += [charts.severities(verdict.signals), charts.by_layer(signals, verdict.variant)]
+        drawn += [charts.severities(verdict.signals), charts.by_layer(measured, verdict.variant)]
     drawn.append(charts.modules(stored))
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)

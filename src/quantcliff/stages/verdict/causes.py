@@ -47,7 +47,7 @@ def forms(pair: Pair) -> list[Row]:
 def _leanings(pair: Pair, label: str, probes: Probes) -> Float[np.ndarray, " fact"]:
     """`leaning` of the facts of every relation, by one model; facts without a partner are left out."""
     runner = pair.study.runner(label)
-    stream = torch.from_numpy(pair.study.last_streams(label, probes)[:, -1])
+    stream = torch.tensor(pair.study.last_streams(label, probes)[:, -1])
     found = []
     for members in probes.table.groupby("relation", dropna=False, sort=False).indices.values():
         log = torch.log_softmax(runner.unembed(stream[members]).double(), -1)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool
 from transformers import PretrainedConfig
 
@@ -23,7 +24,7 @@ from quantcliff.tracing import Runner, chain, ranks, relay, score
 
 COLUMNS = ["signal", "layer", "value", "low", "high", "n", "average_bits", "note"]
 
-WIDTHS = (3, 4, 8)
+WIDTHS = (3, 4)
 """Bits that all layers could be given instead."""
 
 
@@ -53,11 +54,11 @@ def _tried(pair: Pair, costly: Sequence[int]) -> Iterator[tuple[str, float, Bool
         return average_bits(config, replace(scheme, bits_by_layer=tuple((layer, PROTECTED_BITS) for layer in layers)))
 
     counts = [count for count in (1, 2, 4, 8, 16) if count <= n // 2]
-    cuts = relay(pair.full, pair.own, [0, *counts], probes)
-    for count, streams in cuts.items():
+    stream = torch.tensor(pair.study.last_streams(pair.label, probes)[:, -1])
+    yield "as it is", bits([]), ranks(pair.own, stream, probes.answers) == 1, ""
+    for count, streams in relay(pair.full, pair.own, counts, probes).items():
         right = ranks(pair.own, streams[:, -1], probes.answers) == 1
-        words = f"{_layers(range(count))} in {PROTECTED_BITS} bits" if count else "as it is"
-        yield words, bits(range(count)), right, "full precision in their place" if count else ""
+        yield f"{_layers(range(count))} in {PROTECTED_BITS} bits", bits(range(count)), right, "from the bottom"
     for count in counts:
         chosen = sorted(costly[:count])
         if chosen != list(range(count)):

@@ -55,8 +55,8 @@ class Pair:
     def halves(self) -> tuple[Probes, Probes]:
         """`n_prompts` known facts in two halves: what is chosen by the first is tried on the second."""
         known = self.study.sample(self.n_prompts)
-        first, second = (range(start, len(known), 2) for start in (0, 1))
-        return known.select(first), known.select(second)
+        first, second = (known.select(range(start, len(known), 2)) for start in (0, 1))
+        return first, second
 
     @property
     def full(self) -> Runner:
@@ -91,7 +91,13 @@ class Pair:
 
     def protected(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Whether each lost answer returns if the first n layers are full precision's; if the last n are."""
-        first = relay(self.full, self.own, [n], self.probes)[n]
-        last = relay(self.own, self.full, [self.n_layers - n], self.probes)[self.n_layers - n]
-        gain, mirror = (ranks(self.own, stream[:, -1], self.probes.answers) == 1 for stream in (first, last))
-        return gain, mirror
+        if n not in self._protected:
+            first = relay(self.full, self.own, [n], self.probes)[n]
+            last = relay(self.own, self.full, [self.n_layers - n], self.probes)[self.n_layers - n]
+            gain, mirror = (ranks(self.own, stream[:, -1], self.probes.answers) == 1 for stream in (first, last))
+            self._protected[n] = gain, mirror
+        return self._protected[n]
+
+    @cached_property
+    def _protected(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}

@@ -17,6 +17,7 @@ The two modes are those of arXiv 2604.19884; the rule is *chosen*.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,8 @@ SIGNAL, QUESTION, STEP = KINDS = ("signal", "question", "step")
 """Kinds of row in the verdict's table."""
 
 COLUMNS = ["kind", *evidence.COLUMNS, "control", "average_bits", "severity", "least", "most", "reading", "sure"]
+
+NUMBERS = ["value", "low", "high", "perfect", "threshold", "control", "average_bits", "severity", "least", "most"]
 
 NO_SIGNALS = pd.DataFrame(columns=COLUMNS)
 """Of a model of which nothing but its weights was looked at."""
@@ -124,9 +127,13 @@ def _table(pair: Pair) -> pd.DataFrame:
     if signals.loc[signals["signal"] == KEPT, "reading"].item() != INTACT:
         by_itself = parts[QUESTION].query("signal == 'alone' and layer.notna()").sort_values("value", kind="stable")
         parts[STEP] = ladder.steps(pair, by_itself["layer"].tolist())
-    return pd.concat([part.assign(kind=kind) for kind, part in parts.items()], ignore_index=True).reindex(
-        columns=COLUMNS
-    )
+    return joined(parts)
+
+
+def joined(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows of all kinds (a key of `parts` each) in one table, with the columns of `measure`."""
+    rows = [part.assign(kind=kind).reindex(columns=COLUMNS) for kind, part in parts.items() if len(part)]
+    return pd.concat([part.astype(dict.fromkeys(NUMBERS, float)) for part in rows], ignore_index=True)
 
 
 def verdicts(table: pd.DataFrame, stored: pd.DataFrame) -> dict[str, Verdict]:
@@ -168,16 +175,8 @@ def decide(variant: str, rows: pd.DataFrame, file: Findings = CLEAN) -> Verdict:
 
 
 def _steps(rows: pd.DataFrame) -> pd.DataFrame:
-    names = {
-        "signal": "step",
-        "average_bits": "bits",
-        "value": "kept",
-        "low": "low",
-        "high": "high",
-        "n": "n",
-        "note": "note",
-    }
-    return rows[list(names)].rename(columns=names).reset_index(drop=True)
+    shown = rows[["signal", "average_bits", "value", "low", "high", "n", "note"]].reset_index(drop=True)
+    return shown.rename(columns={"signal": "step", "average_bits": "bits", "value": "kept"})
 
 
 def first_layers(layers: pd.DataFrame) -> dict[str, int | None]:
