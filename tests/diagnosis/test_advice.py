@@ -38,6 +38,14 @@ def test_where_no_step_is_as_good_as_intact_the_best_is_named():
     assert "What keeps most: large, 4.00 bits per weight, keeps 60% (50% to 70%)." in said(ladder=steps)
 
 
+@pytest.mark.parametrize(("high", "enough"), [(0.99, True), (0.989, False)])
+def test_a_step_is_enough_if_its_interval_reaches_what_counts_as_intact(high, enough):
+    told = said(
+        ladder=ladder(("as it is", 2, 0.0, 0.0, 0.1), ("small", 3, 0.4, 0.3, 0.5), ("large", 4, 0.9, 0.8, high))
+    )
+    assert ("Enough to be as good as full precision" in told, "What keeps most" in told) == (enough, not enough)
+
+
 def test_where_nothing_helps_it_says_so():
     steps = ladder(("as it is", 2, 0.0, 0.0, 0.1), ("small", 3, 0.05, 0.0, 0.2), ("large", 4, 0.1, 0.1, 0.3))
     told = said(ladder=steps)
@@ -67,6 +75,8 @@ def test_answers_that_are_not_sure_are_named_and_only_those():
 def test_an_intact_model_needs_nothing():
     told = advice(verdict(mode="intact", ladder=LADDER[:0], questions=QUESTIONS.assign(sure=True)))
     assert told == ["Nothing needs repair."]
+    for file in (Findings(faults=("a",)), Findings(origin="m was not made from n")):
+        assert "Nothing needs repair." not in advice(verdict(mode="intact", ladder=LADDER[:0], file=file))
 
 
 def test_a_faulty_file_comes_first():
@@ -74,6 +84,7 @@ def test_a_faulty_file_comes_first():
     many = Findings(faults=("a", "b"), origin="m was not made from n", left_out=("the KV cache",))
     told = advice(verdict(file=many))
     assert "2 faults, first a." in told[0]
-    assert told[1].startswith("Give the model that was quantized as base")
-    assert told[2] == FOLLOWS["mixed"]
+    assert told[1] == "What follows is about the model as it is stored now."
+    assert told[2].startswith("Give the model that was quantized as base")
+    assert told[3] == FOLLOWS["mixed"]
     assert told[-1] == "Not measured, so not covered by this advice: the KV cache."

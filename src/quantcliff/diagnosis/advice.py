@@ -28,12 +28,14 @@ def advice(verdict: Verdict) -> list[str]:
     if file.faults:
         faults = "1 fault" if len(file.faults) == 1 else f"{len(file.faults)} faults"
         found.append(f"Write the file again before anything else: it has {faults}, first {file.faults[0]}.")
+        if verdict.n_known:
+            found.append("What follows is about the model as it is stored now.")
     if file.origin:
         found.append("Give the model that was quantized as base; until then every difference counts as damage.")
     if not verdict.n_known:
         return found
     if verdict.mode == "intact":
-        found.append("Nothing needs repair.")
+        found += [] if file.faults or file.origin else ["Nothing needs repair."]
     else:
         found += [FOLLOWS[verdict.mode], *_steps(verdict.ladder), *_where(verdict)]
     unsure = verdict.questions[(verdict.questions["answer"] != "not asked") & ~verdict.questions["sure"].astype(bool)]
