@@ -54,7 +54,8 @@ def test_words_are_those_of_generate(tiny_llama: Path):
     model = models.load(tiny_llama)
     model.hf.generation_config.eos_token_id = None
     ids = model.tokenizer("Rome is the capital of").input_ids
-    whole = model.hf.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False, pad_token_id=0)[0]
+    asked = torch.tensor([ids])
+    whole = model.hf.generate(asked, attention_mask=torch.ones_like(asked), max_new_tokens=6, do_sample=False)[0]
     expected = [int(token) for token in whole[len(ids) :]]
     assert len(expected) == 6
     runner = Runner(models.load(tiny_llama))

@@ -61,6 +61,7 @@ def summary(verdict: Verdict) -> str:
 
 
 def kept(verdict: Verdict) -> str:
+    """The share of answers kept, in a sentence."""
     return (
         f"It keeps {verdict.kept:.1%} of the {verdict.n_known:,} answers that full precision gets right (95% interval "
         f"{verdict.kept_low:.1%} to {verdict.kept_high:.1%})."
@@ -156,14 +157,14 @@ def as_json(verdict: Verdict) -> dict[str, Any]:
     """
     columns = ["signal", "value", "low", "high", "n", "perfect", "threshold", "severity", "reading", "sure",
                "first_degraded", "first_collapsed", "source", "chosen", "note"]  # fmt: skip
-    kept = {"estimate": verdict.kept, "low": verdict.kept_low, "high": verdict.kept_high}
+    share = {"estimate": verdict.kept, "low": verdict.kept_low, "high": verdict.kept_high}
     collapsed, applicable = verdict.former.votes
     steps = verdict.ladder
     return {
         "variant": verdict.variant,
         "mode": verdict.mode,
         "exit_code": verdict.exit_code,
-        "accuracy_kept": {name: None if math.isnan(value) else value for name, value in kept.items()}
+        "accuracy_kept": {name: None if math.isnan(value) else value for name, value in share.items()}
         | {"n": verdict.n_known},
         "questions": records(verdict.questions),
         "next_steps": records(steps.assign(helps=helps(steps) if len(steps) else [])),
