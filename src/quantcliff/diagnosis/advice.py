@@ -15,8 +15,8 @@ from quantcliff.stages.verdict.signals import BEST_KEPT
 
 FOLLOWS = {
     "signal degradation": "A repair has something to work on: give bits back where the steps below say they count.",
-    "computation collapse": "A repair has nothing to work on: no layer carries the answer. Quantize again with more "
-    "bits.",
+    "computation collapse": "A repair without training has nothing to work on. Quantize again with more bits, or train "
+    "the weights.",
     "mixed": "A mixed verdict does not say what will help; the steps that were measured do.",
 }
 """Mode -> the sentence in front of the ladder's own."""
