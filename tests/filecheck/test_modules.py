@@ -222,8 +222,8 @@ def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong(base
         for name in models.linears(hf.config)
     }
     assert "mlp.down_proj" in others["mlp.up_proj"]
-    assert "self_attn.v_proj" in others["self_attn.o_proj"]
-    assert others["mlp.gate_proj"] == ""
+    assert "mlp.up_proj" in others["mlp.down_proj"]
+    assert others["mlp.gate_proj"] == others["self_attn.o_proj"] == "", "two heads share a key-value head"
 
 
 def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:
