@@ -9,14 +9,13 @@ The measures themselves stand in `components_measures`, what they are taken from
 costs by itself in `components_sensitivity`.
 """
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -136,24 +135,32 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
         values, heads = _with_mean(values)
         other = found.get((position, condition, measure, True))
         layers, n_heads = values.shape[1:]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Mean of empty slice")  # a layer without such a site, which stays NaN
-            mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
-            at = stats.bootstrap(values, statistic=mean, seed=seed)
-            baseline = np.nan if other is None or np.isnan(other).all() else np.nanmean(_with_mean(other)[0], 0).ravel()
+        there, values = _filled(values)
+        mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
+        at = [np.where(there, part, np.nan) for part in stats.bootstrap(values, statistic=mean, seed=seed)]
+        baseline = np.nan
+        if other is not None:
+            paired, beside = _filled(_with_mean(other)[0])
+            baseline = np.where(paired, np.nanmean(beside, 0), np.nan).ravel()
         parts.append(
             pd.DataFrame(
                 {
                     "component": COMPONENT[measure], "measure": measure, "condition": condition, "position": position,
                     "layer": np.repeat(np.arange(layers), n_heads),
                     "head": pd.array(heads * layers, dtype="Int64"),
-                    "estimate": np.ravel(at.estimate), "low": np.ravel(at.low), "high": np.ravel(at.high),
-                    "n": np.repeat((~np.isnan(values[:, :, 0])).sum(0), n_heads),
+                    **dict(zip(("estimate", "low", "high"), map(np.ravel, at), strict=True)),
+                    "n": np.repeat((~np.isnan(values[:, :, 0])).sum(0) * there[:, 0], n_heads),
                     "shuffled": baseline, "chance": chance.get(measure, np.nan),
                 }
             )
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def _filled(values: Float[np.ndarray, "prompt layer head"]) -> tuple[Bool[np.ndarray, "layer head"], np.ndarray]:
+    """Where any prompt has a value, and the values with 0 where none has: a layer without such a site."""
+    there = ~np.isnan(values).all(0)
+    return there, np.where(there, values, 0.0)
 
 
 def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
