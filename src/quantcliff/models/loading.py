@@ -80,7 +80,7 @@ def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", nam
     config, tokenizer = config_of(folder), tokenizer_of(folder)
     if hasattr(config, "quantization_config"):
         dequantize.prepare(config, str(folder))
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), dequantize.packed_embeddings():
             hf = pretrained(folder, config, kind)
             hf = dequantize.plain(hf, config_of(folder), kind, str(folder))
     else:
