@@ -51,7 +51,7 @@ def test_a_sink_is_no_token_for_the_entropy_and_a_key_for_the_divergence():
     sunk = 0.15 * pattern
     entropies = [m.normalised_entropy(rows, torch.tensor([7, 7, 7])) for rows in (pattern, sunk)]
     torch.testing.assert_close(*entropies)
-    whole = [torch.cat([rows, 1 - rows.sum(-1, keepdim=True)], -1) for rows in (pattern, sunk)]
+    whole = [torch.cat([rows, (1 - rows.sum(-1, keepdim=True)).clamp(min=0)], -1) for rows in (pattern, sunk)]
     one, other = (rows.double().numpy() for rows in whole)
     expected = (
         entropy((one + other) / 2, base=2, axis=1) - (entropy(one, base=2, axis=1) + entropy(other, base=2, axis=1)) / 2

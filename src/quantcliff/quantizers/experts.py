@@ -33,7 +33,7 @@ def stored_names(model_type: str) -> dict[str, str]:
     >>> stored_names("mixtral")
     {'gate_proj': 'w1', 'up_proj': 'w3', 'down_proj': 'w2'}
     """
-    found = {}
+    found: dict[str, str] = {}
     for conversion in get_checkpoint_conversion_mapping(model_type) or []:
         target = str(getattr(conversion, "target_patterns", "")).rsplit(".", 1)[-1].strip("'\"]")
         own = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}.get(target, ())

@@ -226,7 +226,8 @@ def _drop_expert_aliases(bridge: TransformerBridge) -> bool:
     an expert's own tensors elsewhere; here a site is what it is called, or it is not there. Whether there were any.
     """
     found = False
-    blocks = bridge.adapter.component_mapping["blocks"].submodules
+    assert (mapping := bridge.adapter.component_mapping)
+    blocks = mapping["blocks"].submodules
     for layer, mlp in enumerate(getattr(block, "mlp", None) for block in bridge.blocks):
         aliases = getattr(mlp, "hook_aliases", {})
         for name, real in {"hook_pre": "hook_in", "hook_post": "hook_out"}.items():

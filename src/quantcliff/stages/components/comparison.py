@@ -138,7 +138,7 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
         there, values = _filled(values)
         mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
         at = [np.where(there, part, np.nan) for part in stats.bootstrap(values, statistic=mean, seed=seed)]
-        baseline = np.nan
+        baseline: float | np.ndarray = np.nan
         if other is not None:
             paired, beside = _filled(_with_mean(other)[0])
             baseline = np.where(paired, np.nanmean(beside, 0), np.nan).ravel()

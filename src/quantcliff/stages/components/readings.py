@@ -108,7 +108,7 @@ def read(
         edits[name] = partial(lambda new, own: new.to(own), clean)
     runner.run(batch.ids, edits=edits, last=batch.last)
 
-    def stacked(name: str, kind: str) -> Tensor:
+    def stacked(name: Position, kind: str) -> Tensor:
         layers = picked[name, kind]
         absent = torch.full_like(
             next(iter(layers.values())) if layers else torch.empty(len(chosen[name][0]), 1), torch.nan
