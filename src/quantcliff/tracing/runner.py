@@ -226,7 +226,8 @@ def _drop_expert_aliases(bridge: TransformerBridge) -> bool:
     an expert's own tensors elsewhere; here a site is what it is called, or it is not there. Whether there were any.
     """
     found = False
-    assert (mapping := bridge.adapter.component_mapping)
+    mapping = bridge.adapter.component_mapping
+    assert mapping
     blocks = mapping["blocks"].submodules
     for layer, mlp in enumerate(getattr(block, "mlp", None) for block in bridge.blocks):
         aliases = getattr(mlp, "hook_aliases", {})
