@@ -156,6 +156,15 @@ def test_a_broken_weight_file(copied: Path) -> None:
         models.load(copied)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_adapter_is_not_ignored(copied: Path, beside: bool) -> None:
+    (copied / "adapter_config.json").write_text("{}")
+    if not beside:
+        (copied / "config.json").unlink()
+    with pytest.raises(InputError, match="holds an adapter.*merge it"):
+        models.load(copied)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_and_inf_are_placed(copied: Path, value: float) -> None:
     def spoil(weights: dict[str, torch.Tensor]) -> None:

@@ -21,8 +21,8 @@ def folder_of(source: str | Path) -> Path:
     """The checkpoint folder that `source` names; "atlas" is the embedded model, "smollm2" the fetched one.
 
     Raises:
-        InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds Git LFS pointers;
-            SmolLM2 is not fetched yet.
+        InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds an adapter or Git LFS
+            pointers; SmolLM2 is not fetched yet.
     """
     folder = named().get(str(source), Path(source).expanduser())
     if str(source) == smollm2.NAME and not folder.is_dir():
@@ -30,6 +30,11 @@ def folder_of(source: str | Path) -> Path:
     if not folder.is_dir():
         raise InputError(
             f"{source} is not a folder; give the folder of a model on this machine, or 'atlas' or 'smollm2'"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{folder} holds an adapter, which changes weights that lie elsewhere; merge it into its base with peft's "
+            "merge_and_unload and give the folder of what that saves"
         )
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not a model: it has no config.json")
