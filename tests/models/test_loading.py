@@ -161,7 +161,7 @@ def test_an_adapter_is_not_ignored(copied: Path, beside: bool) -> None:
     (copied / "adapter_config.json").write_text("{}")
     if not beside:
         (copied / "config.json").unlink()
-    with pytest.raises(InputError, match="holds an adapter.*merge it"):
+    with pytest.raises(InputError, match=r"holds an adapter.*merge it"):
         models.load(copied)
 
 

@@ -20,9 +20,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from quantcliff.errors import InputError
+from quantcliff.errors import InputError, first_line
 from quantcliff.models import dequantize, experts
-from quantcliff.models.folders import config_of, digest_of, first_line, folder_of, named, stated_of
+from quantcliff.models.folders import config_of, digest_of, folder_of, named, stated_of
 from quantcliff.models.linears import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
