@@ -145,8 +145,9 @@ def test_a_tokenizer_that_splits_words_to_pieces_is_refused_unless_one_lies_besi
     with pytest.raises(InputError, match=r"characters a token .*; put the model's own tokenizer\.json beside the file"):
         models.load(tmp_path / "model.gguf")
     tiny_tokenizer().save_pretrained(tmp_path)
-    own = models.load(tmp_path / "model.gguf").tokenizer
-    assert own(TEXT[0]).input_ids == tiny_tokenizer()(TEXT[0]).input_ids
+    own, base = models.load(tmp_path / "model.gguf"), models.load(save(qwen(64), tmp_path / "base"))
+    assert own.tokenizer(TEXT[0]).input_ids == base.tokenizer(TEXT[0]).input_ids
+    models.check_pair(base, own)
 
 
 def test_what_is_no_gguf_file_and_what_cannot_be_judged(tmp_path: Path) -> None:
