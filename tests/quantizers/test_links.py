@@ -48,6 +48,11 @@ def test_layers_of_two_kinds_have_links_of_their_own() -> None:
     assert ("operator_norm", "q_proj k_proj v_proj") in found_in("lfm2", 1)
 
 
+@pytest.mark.parametrize("name", ["llama", "phi3", "cohere", "opt", "lfm2"])
+def test_half_precision_finds_the_same(name: str) -> None:
+    assert links(family(name).bfloat16()) == links(family(name))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_model_is_left_as_it_was(name: str) -> None:
     hf = family(name)
