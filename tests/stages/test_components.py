@@ -312,6 +312,26 @@ def test_measures_are_those_of_recorded_sites(tiny_llama, tmp_path):
             np.testing.assert_allclose(found[position, "in_situ", measure, False][row, layer], value, atol=1e-5)
 
 
+def test_a_measure_without_any_value_has_rows_that_say_so():
+    nothing = np.full((50, 2), np.nan)
+    found = {("last", "clean", "jaccard", False): nothing, ("last", "clean", "jaccard", True): nothing,
+             ("last", "clean", "ffn_cosine", False): np.ones((50, 2))}  # fmt: skip
+    table = c.absent(found)
+    assert table["layer"].tolist() == [0, 1] and set(table["measure"]) == {"jaccard"} and (table["n"] == 0).all()
+    assert table["estimate"].isna().all() and list(table.columns) == list(c.table_of(found, {}).columns)
+
+
+def test_a_layer_without_a_site_is_nan_and_the_others_are_as_they_are():
+    draw = np.random.default_rng(0)
+    whole = draw.random((50, 3, 4))
+    partly = whole.copy()
+    partly[:, 1] = np.nan
+    one, other = (c.table_of({("last", "clean", "jsd", False): values}, {}) for values in (whole, partly))
+    rows = one["layer"] != 1
+    pd.testing.assert_frame_equal(one[rows], other[rows])
+    assert other.loc[~rows, ["estimate", "low", "high"]].isna().all(axis=None) and (other.loc[~rows, "n"] == 0).all()
+
+
 def test_prompts_without_subject_are_left_out(tiny_llama, tmp_path):
     full = Runner(models.load(tiny_llama))
     found = beside(full, full, prompts(), tmp_path)

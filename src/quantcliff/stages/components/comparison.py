@@ -51,6 +51,10 @@ PERFECT = {"jsd": 0.0, "attn_cosine": 1.0, "sign_flips": 0.0, "jaccard": 1.0, "f
 """Value of a measure for a component that does exactly what it does in full precision."""
 
 
+NUMBERS = ("estimate", "low", "high", "shuffled", "chance")
+COLUMNS = ("component", "measure", "condition", "position", "layer", "head", *NUMBERS[:3], "n", *NUMBERS[3:])
+
+
 def compare(full: Reading, own: Reading, share: float) -> dict[str, Float[Tensor, "prompt layer *head"]]:
     """Every measure that sets a model beside full precision, by name; `jsd` comes per head."""
     return {
@@ -126,11 +130,11 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
 
     Columns: component, measure, condition, position, layer, head (<NA>: mean over heads, or a measure without heads),
     estimate, low, high, n (prompts), shuffled (the mean beside another prompt), chance (of random activations). NaN in
-    layers that have no such site.
+    layers that have no such site; a measure that has no value anywhere is left out.
     """
     parts = []
     for (position, condition, measure, shuffled), values in found.items():
-        if shuffled or (measure == "entropy" and np.isnan(values).all()):  # every prompt has one token
+        if shuffled or np.isnan(values).all():
             continue
         values, heads = _with_mean(values)
         other = found.get((position, condition, measure, True))
@@ -157,6 +161,18 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
     return pd.concat(parts, ignore_index=True)
 
 
+def absent(found: Mapping[Key, np.ndarray]) -> pd.DataFrame:
+    """The rows, in the columns of `table_of`, of measures that have no value anywhere: NaN for each layer."""
+    rows = [
+        {"component": COMPONENT[measure], "measure": measure, "condition": condition, "position": position,
+         "layer": layer, "head": pd.NA, "n": 0}
+        for (position, condition, measure, shuffled), values in found.items()
+        if not shuffled and np.isnan(values).all()
+        for layer in range(values.shape[1])
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"head": "Int64"} | dict.fromkeys(NUMBERS, float))
+
+
 def _filled(values: Float[np.ndarray, "prompt layer head"]) -> tuple[Bool[np.ndarray, "layer head"], np.ndarray]:
     """Where any prompt has a value, and the values with 0 where none has: a layer without such a site."""
     there = ~np.isnan(values).all(0)
@@ -177,7 +193,9 @@ def of_variant(study: Study, label: str, n_prompts: int = 400, share: float = 0.
     theirs = Recorded.of(full, study.sample(n_prompts), study.run / "trace")
     own = None if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
     chance = {"sign_flips": 0.5, "jaccard": overlap, "attn_cosine": 0.0, "ffn_cosine": 0.0}
-    return table_of(side_by_side(theirs, own, share=share, seed=study.seed), chance, study.seed)
+    found = side_by_side(theirs, own, share=share, seed=study.seed)
+    table, nothing = table_of(found, chance, study.seed), absent(found)
+    return pd.concat([table, nothing], ignore_index=True) if len(nothing) else table
 
 
 def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
@@ -188,8 +206,8 @@ def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataF
         share: of neurons that counts as most active, see `top_count`.
 
     Returns:
-        The columns of `table_of` behind variant, method, bits, group_size. Full precision beside itself gives its own
-        entropy and, in `shuffled`, how unlike two prompts are to begin with.
+        The columns of `table_of`, with `absent`, behind variant, method, bits, group_size. Full precision beside
+        itself gives its own entropy and, in `shuffled`, how unlike two prompts are to begin with.
     """
     compute = partial(of_variant, study, n_prompts=n_prompts, share=share)
     return study.table("components", compute, study.labels, n_prompts=n_prompts, share=share)
