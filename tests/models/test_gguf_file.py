@@ -131,6 +131,17 @@ def test_a_file_beside_the_folder_it_was_made_from_is_clean(tmp_path: Path, kind
     assert (table["fault"] == "").all() and table["excess"].between(0.8, 1.25).all()
 
 
+def test_beside_its_base_a_file_runs_with_the_settings_of_the_base(tmp_path: Path) -> None:
+    model = qwen(64)
+    model.config.rope_parameters["rope_theta"] = 12345.0
+    folder = save(model, tmp_path / "base")
+    model.config.rope_parameters["rope_theta"] = 10000.0  # as where a file does not state it
+    write(model, tmp_path / "model.gguf", "Q8_0")
+    alone = models.load(tmp_path / "model.gguf").hf.config
+    beside = models.load(tmp_path / "model.gguf", base=folder).hf.config
+    assert (alone.rope_parameters["rope_theta"], beside.rope_parameters["rope_theta"]) == (10000.0, 12345.0)
+
+
 def test_whole_numbers_can_be_quantized_and_blocks_cannot(tmp_path: Path) -> None:
     for kind in ("F16", "Q8_0"):
         write(qwen(64), tmp_path / f"{kind}.gguf", kind)

@@ -64,20 +64,25 @@ def _unpacked(file: Path, size: int, changed: int) -> Path:
         raise InputError(f"{file} holds blocks of kind {unknown[0]}; only {', '.join([*WHOLE, *GRIDS])} can be judged")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
-        made = Path(temporary) / "checkpoint"
-        _model(file).save_pretrained(made)
-        _tokenizer(file).save_pretrained(made)
-        (made / NOTE).write_text(json.dumps({"file": str(file), "kinds": kinds}) + "\n", encoding="utf-8")
+        work = Path(temporary) / "checkpoint"
+        _model(file).save_pretrained(work)
+        _tokenizer(file).save_pretrained(work)
+        (work / NOTE).write_text(json.dumps({"file": str(file), "kinds": kinds}) + "\n", encoding="utf-8")
         with contextlib.suppress(FileExistsError, OSError):  # another process was faster
-            made.rename(folder)
+            work.rename(folder)
     return folder
+
+
+def made(folder: Path) -> bool:
+    """Whether a folder was made of a GGUF file."""
+    return (folder / NOTE).is_file()
 
 
 def stated(folder: Path) -> dict[str, Any] | None:
     """What a folder made of a GGUF file was quantized to, as `folders.quantization_of`; None for any other folder, and
     for one of whole numbers.
     """
-    if not (folder / NOTE).is_file():
+    if not made(folder):
         return None
     kinds = json.loads((folder / NOTE).read_text(encoding="utf-8"))["kinds"]
     grids = {kind: GRIDS[kind] for kind in kinds if kind in GRIDS}
