@@ -162,7 +162,9 @@ def quantize(
         method=method, bits=bits, group_size=own.group_size if group_size is None else group_size, symmetric=symmetric,
         damping=damping,
     )  # fmt: skip
-    library.check(scheme, config_of(base))
+    library.check(scheme, config := config_of(base))
+    if library.storable(scheme, config) != scheme:
+        click.echo("quantcliff: transformers reads no zero points of experts, so the file is symmetric", err=True)
     source = calibration or own.calibration
     text = [] if method == "rtn" else library.calibration_text(source, model=base, method=method)
     library.export(base, scheme, text, out)

@@ -62,6 +62,9 @@ def diagnose(
     stop = not file.comparable or (quick and (file.faults or file.origin))
     found = verdict.decide(label, measured := NO_SIGNALS if stop else verdict.measure(study), file)
     about, how = _about(study, base, quantized), made(study, label, n_facts, quick)
+    if not stop and (beyond := _not_measured(study.runner(FULL))):
+        about = f"{about} {beyond}"
+        say(beyond)
     shown = pd.DataFrame(columns=COLUMNS) if stop else examples(study, label)
     content = {"about": about, "made": how, **report.as_json(found), "examples": report.records(shown)}
     _write(folder / "verdict.json", json.dumps(content, indent=1) + "\n")
@@ -75,6 +78,16 @@ def _cost(study: Study, work: float) -> str:
     """What has been computed, in plain forward passes over the prompts; what was read back from the folder is free."""
     passes = work / study.runner(FULL).plain_work(study.probes.lengths)
     return f"Computed as much as {passes:.1f} plain forward passes over the {len(study.probes):,} prompts."
+
+
+def _not_measured(runner: Runner) -> str:
+    """What the architecture keeps from being measured in all layers, in words; "" where nothing."""
+    found = []
+    if runner.of_experts and len(runner.layers_of("post")) < runner.n_layers:
+        found.append("Each token visits a few experts of many, so their gates and neurons are not compared.")
+    if (with_attention := len(runner.layers_of("pattern"))) < runner.n_layers:
+        found.append(f"Attention is measured in the {with_attention} of {runner.n_layers} layers that have it.")
+    return " ".join(found)
 
 
 def _about(study: Study, base: str | Path, quantized: str | Path) -> str:

@@ -7,6 +7,8 @@ optional gptqmodel: auto-gptq and autoawq are archived and no longer load beside
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,6 +47,22 @@ def prepare(config: PretrainedConfig, name: str) -> None:
         raise InputError(f"{name} has per-module overrides (`dynamic`), which transformers ignores when it loads them")
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
     quantization["backend"] = BACKENDS[method]
+
+
+@contextmanager
+def packed_embeddings() -> Iterator[None]:
+    """While transformers loads: it would initialise embeddings that have no weights yet, only packed ones."""
+    initialize = PreTrainedModel._initialize_weights
+
+    def skip(self: PreTrainedModel, module: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(module, torch.nn.Embedding) or hasattr(module, "weight"):
+            initialize(self, module, *args, **kwargs)
+
+    PreTrainedModel._initialize_weights = skip
+    try:
+        yield
+    finally:
+        PreTrainedModel._initialize_weights = initialize
 
 
 @torch.no_grad()

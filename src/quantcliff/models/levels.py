@@ -43,7 +43,8 @@ def grid_of(folder: str | Path) -> dict[str, Any] | None:
             "kind than torch.nn.Linear (GPT-2 in Conv1D), which cannot be looked at; choose one with linear layers"
         )
     if stated := quantization_of(folder):
-        check_readable(stated_of(folder), str(folder))
+        if stated["format"] != "gguf":
+            check_readable(stated_of(folder), str(folder))
         return stated
     model, precision = loading.load(folder), precision_of(folder_of(folder))
     weights = dict(model.hf.named_parameters())

@@ -9,6 +9,7 @@ from quantcliff.quantizers.calibration import (
     token_batches,
 )
 from quantcliff.quantizers.checkpoints import check, export, quantize
+from quantcliff.quantizers.experts import storable
 from quantcliff.quantizers.links import Link, links
 from quantcliff.quantizers.own_text import self_text, sizes_of
 from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, Scheme, average_bits
@@ -33,6 +34,7 @@ __all__ = [
     "row_gain",
     "self_text",
     "sizes_of",
+    "storable",
     "token_batches",
     "unsmoothed",
 ]

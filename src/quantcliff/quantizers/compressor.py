@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from quantcliff.models import layer_of
+from quantcliff.quantizers import experts
 from quantcliff.quantizers.scheme import Scheme
 
 
@@ -37,23 +37,15 @@ def compress(
     with quiet(), no_pinning():
         from llmcompressor import oneshot
 
-        experts = _unstack(model)
+        found = experts.unstack(model)
         _simplify(model)
         data: dict[str, Any] = {}
         if scheme.method != "rtn":
             data["dataset"] = DataLoader([{"input_ids": ids} for ids in batches], batch_size=None)  # type: ignore[arg-type]
-        oneshot(model=model, tokenizer=tokenizer, recipe=_recipe(scheme, model, experts), output_dir=str(out),
+        oneshot(model=model, tokenizer=tokenizer, recipe=_recipe(scheme, model, bool(found)), output_dir=str(out),
                 shuffle_calibration_samples=False, **data)  # fmt: skip
-
-
-def _unstack(model: PreTrainedModel) -> list[str]:
-    """Make experts that are stacked in one parameter linear layers of their own, in place; their names."""
-    from llmcompressor.modeling.moe.linearize import linearize_moe
-
-    before = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    linearize_moe(model)
-    now = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    return [name for name in now if name not in before]
+        if found:
+            experts.rename(out, model.config.model_type)
 
 
 def _simplify(model: PreTrainedModel) -> None:
@@ -76,7 +68,7 @@ def _mappings(model: PreTrainedModel) -> list:
     return [one for one in AWQ_MAPPING_REGISTRY[type(model).__name__] if has_weights(one.smooth_layer)]
 
 
-def _recipe(scheme: Scheme, model: PreTrainedModel, experts: list[str]) -> list:
+def _recipe(scheme: Scheme, model: PreTrainedModel, has_experts: bool) -> list:
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
@@ -84,10 +76,6 @@ def _recipe(scheme: Scheme, model: PreTrainedModel, experts: list[str]) -> list:
     by_bits: dict[int, list[str]] = defaultdict(list)
     for name, bits in scheme.plan(model.config).items():
         by_bits[bits].append(name)
-    layer_bits = dict(scheme.bits_by_layer)
-    for name in experts:
-        if scheme.layers is None or layer_of(name) in scheme.layers:
-            by_bits[layer_bits.get(layer_of(name), scheme.bits)].append(name)
     weights = {"type": "int", "symmetric": scheme.symmetric, "observer": "memoryless_minmax", "strategy": "channel"}
     if scheme.group_size != -1:
         weights |= {"strategy": "group", "group_size": scheme.group_size}
@@ -95,6 +83,8 @@ def _recipe(scheme: Scheme, model: PreTrainedModel, experts: list[str]) -> list:
         f"group_{bits}bit": {"targets": names, "weights": {"num_bits": bits, **weights}}
         for bits, names in sorted(by_bits.items())
     }
+    if has_experts:
+        groups["experts"] = {"targets": [experts.TARGET], "weights": {"num_bits": scheme.bits, **weights}}
     if scheme.method == "gptq":
         return [GPTQModifier(config_groups=groups, dampening_frac=scheme.damping)]
     rounding = QuantizationModifier(config_groups=groups)

@@ -77,7 +77,8 @@ def _find(hf: PreTrainedModel) -> Iterator[Link]:
     for names in kinds.values():
         wide = {len(modules[name].weight) for name in names}  # type: ignore[arg-type]
         for n in sorted(width for width in widths if width <= max(wide)):
-            factors = 2.0 ** torch.randint(-1, 2, (n,), generator=torch.Generator().manual_seed(n)).to(hf.device)
+            powers = torch.randint(-1, 2, (n,), generator=torch.Generator().manual_seed(n))
+            factors = (2.0**powers).to(hf.device, hf.dtype)
             seen = _Seen()
             change = _Change({name: modules[name] for name in names}, factors, clean)
             with _hooks({name: modules[name] for name in layers}, linear, seen, change):

@@ -56,10 +56,10 @@ def unsmoothed(base: Model, quantized: Model, rounded: bool = True) -> Model:
             _scale_inputs(mine[reader], carried)
         _take_norm(mine[link.first], theirs[link.first], carried)
     for link in between:
-        if (gain := _moved_rows(link, mine, theirs, rounded, alone=not moved)) is not None:
-            _scale_outputs(mine[link.first], 1 / gain, link.n)
+        if (factor := _moved_rows(link, mine, theirs, rounded, alone=not moved)) is not None:
+            _scale_outputs(mine[link.first], 1 / factor, link.n)
             for reader in link.readers:
-                _scale_inputs(mine[reader], gain)
+                _scale_inputs(mine[reader], factor)
     return replace(quantized, hf=hf)
 
 

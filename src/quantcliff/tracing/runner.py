@@ -19,43 +19,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import Cache
 
 from quantcliff.errors import InputError
 from quantcliff.models import Model
-
-SITES = {
-    "resid_pre": "hook_resid_pre",
-    "attn_in": "attn.hook_in",
-    "pattern": "attn.hook_pattern",
-    "attn_out": "hook_attn_out",
-    "resid_mid": "hook_resid_mid",
-    "mlp_in": "mlp.hook_in",
-    "gate": "mlp.hook_pre",
-    "up": "mlp.hook_pre_linear",
-    "post": "mlp.hook_post",
-    "mlp_out": "hook_mlp_out",
-    "resid_post": "hook_resid_post",
-}
-"""Kind of site -> TransformerLens hook name inside a block, in the order they are computed.
-
-`gate` is what goes into the FFN's nonlinearity: the gate projection, or the pre-activation where the FFN has no gate.
-`post` is the input of the down projection. Shapes: pattern (batch, head, query, key); gate, up, post (batch, pos,
-d_ffn); all others (batch, pos, d_model).
-"""
+from quantcliff.tracing.sites import SITES, drop_expert_aliases, site
 
 Edit = Callable[[Tensor], Tensor]
 """Takes the tensor at a site and returns its replacement: a new tensor of the same shape, never changed in place."""
 
 Pick = Callable[[Tensor], Tensor]
 """Takes the tensor at a site and returns what is to be kept of it."""
-
-
-def site(kind: str, layer: int) -> str:
-    """Full hook name, e.g. `site("resid_post", 3) == "blocks.3.hook_resid_post"`."""
-    return f"blocks.{layer}.{SITES[kind]}"
 
 
 class Runner:
@@ -80,7 +55,7 @@ class Runner:
         except ValueError as error:
             raise InputError(f"{model.name}: TransformerLens cannot wrap the architecture {name} ({error}).") from error
         self.device = next(model.hf.parameters()).device
-        self.of_experts = ("gate", "up", "post") if _drop_expert_aliases(self.bridge) else ()
+        self.of_experts = ("gate", "up", "post") if drop_expert_aliases(self.bridge) else ()
         self._in_tuple: bool | None = None
         """Whether a block hands its stream on in a tuple, as BLOOM's do; seen in the first run."""
         self.bridge.blocks[0].register_forward_hook(self._see)
@@ -258,25 +233,6 @@ class Runner:
             kind = next(kind for kind, hook in SITES.items() if hook == point)
             where = f"layer {layer}, {kind}" if (layer, kind) != ("0", "resid_pre") else "the embedding"
         return f"{self.model.name}: NaN or Inf in the activations, first in {where}: check that part of the weights."
-
-
-def _drop_expert_aliases(bridge: TransformerBridge) -> bool:
-    """TransformerLens calls the input of a mixture of experts its `hook_pre` and the output its `hook_post`, which are
-    an expert's own tensors elsewhere; here a site is what it is called, or it is not there. Whether there were any.
-    """
-    found = False
-    parts = bridge.adapter.component_mapping
-    assert parts
-    blocks = parts["blocks"].submodules
-    for layer, mlp in enumerate(getattr(block, "mlp", None) for block in bridge.blocks):
-        aliases = getattr(mlp, "hook_aliases", {})
-        for name, real in {"hook_pre": "hook_in", "hook_post": "hook_out"}.items():
-            if mlp is not None and aliases.get(name) == real:
-                found = True
-                bridge._hook_registry.pop(f"blocks.{layer}.mlp.{name}", None)
-                for owner in (mlp, blocks.get("mlp", mlp)):
-                    owner.hook_aliases = {key: to for key, to in owner.hook_aliases.items() if key != name}
-    return found
 
 
 def _sizes(model: Model) -> tuple[float, float]:

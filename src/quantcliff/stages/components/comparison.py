@@ -9,14 +9,13 @@ The measures themselves stand in `components_measures`, what they are taken from
 costs by itself in `components_sensitivity`.
 """
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -50,6 +49,10 @@ precision."""
 
 PERFECT = {"jsd": 0.0, "attn_cosine": 1.0, "sign_flips": 0.0, "jaccard": 1.0, "ffn_cosine": 1.0}
 """Value of a measure for a component that does exactly what it does in full precision."""
+
+
+NUMBERS = ("estimate", "low", "high", "shuffled", "chance")
+COLUMNS = ("component", "measure", "condition", "position", "layer", "head", *NUMBERS[:3], "n", *NUMBERS[3:])
 
 
 def compare(full: Reading, own: Reading, share: float) -> dict[str, Float[Tensor, "prompt layer *head"]]:
@@ -127,33 +130,53 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
 
     Columns: component, measure, condition, position, layer, head (<NA>: mean over heads, or a measure without heads),
     estimate, low, high, n (prompts), shuffled (the mean beside another prompt), chance (of random activations). NaN in
-    layers that have no such site.
+    layers that have no such site; a measure that has no value anywhere is left out.
     """
     parts = []
     for (position, condition, measure, shuffled), values in found.items():
-        if shuffled or (measure == "entropy" and np.isnan(values).all()):  # every prompt has one token
+        if shuffled or np.isnan(values).all():
             continue
         values, heads = _with_mean(values)
         other = found.get((position, condition, measure, True))
         layers, n_heads = values.shape[1:]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Mean of empty slice")  # a layer without such a site, which stays NaN
-            mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
-            at = stats.bootstrap(values, statistic=mean, seed=seed)
-            baseline = np.nan if other is None or np.isnan(other).all() else np.nanmean(_with_mean(other)[0], 0).ravel()
+        there, values = _filled(values)
+        mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
+        at = [np.where(there, part, np.nan) for part in stats.bootstrap(values, statistic=mean, seed=seed)]
+        baseline: float | np.ndarray = np.nan
+        if other is not None:
+            paired, beside = _filled(_with_mean(other)[0])
+            baseline = np.where(paired, np.nanmean(beside, 0), np.nan).ravel()
         parts.append(
             pd.DataFrame(
                 {
                     "component": COMPONENT[measure], "measure": measure, "condition": condition, "position": position,
                     "layer": np.repeat(np.arange(layers), n_heads),
                     "head": pd.array(heads * layers, dtype="Int64"),
-                    "estimate": np.ravel(at.estimate), "low": np.ravel(at.low), "high": np.ravel(at.high),
-                    "n": np.repeat((~np.isnan(values[:, :, 0])).sum(0), n_heads),
+                    **dict(zip(("estimate", "low", "high"), map(np.ravel, at), strict=True)),
+                    "n": np.repeat((~np.isnan(values[:, :, 0])).sum(0) * there[:, 0], n_heads),
                     "shuffled": baseline, "chance": chance.get(measure, np.nan),
                 }
             )
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def absent(found: Mapping[Key, np.ndarray]) -> pd.DataFrame:
+    """The rows, in the columns of `table_of`, of measures that have no value anywhere: NaN for each layer."""
+    rows = [
+        {"component": COMPONENT[measure], "measure": measure, "condition": condition, "position": position,
+         "layer": layer, "head": pd.NA, "n": 0}
+        for (position, condition, measure, shuffled), values in found.items()
+        if not shuffled and np.isnan(values).all()
+        for layer in range(values.shape[1])
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"head": "Int64"} | dict.fromkeys(NUMBERS, float))
+
+
+def _filled(values: Float[np.ndarray, "prompt layer head"]) -> tuple[Bool[np.ndarray, "layer head"], np.ndarray]:
+    """Where any prompt has a value, and the values with 0 where none has: a layer without such a site."""
+    there = ~np.isnan(values).all(0)
+    return there, np.where(there, values, 0.0)
 
 
 def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
@@ -170,7 +193,9 @@ def of_variant(study: Study, label: str, n_prompts: int = 400, share: float = 0.
     theirs = Recorded.of(full, study.sample(n_prompts), study.run / "trace")
     own = None if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
     chance = {"sign_flips": 0.5, "jaccard": overlap, "attn_cosine": 0.0, "ffn_cosine": 0.0}
-    return table_of(side_by_side(theirs, own, share=share, seed=study.seed), chance, study.seed)
+    found = side_by_side(theirs, own, share=share, seed=study.seed)
+    table, nothing = table_of(found, chance, study.seed), absent(found)
+    return pd.concat([table, nothing], ignore_index=True) if len(nothing) else table
 
 
 def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
@@ -181,8 +206,8 @@ def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataF
         share: of neurons that counts as most active, see `top_count`.
 
     Returns:
-        The columns of `table_of` behind variant, method, bits, group_size. Full precision beside itself gives its own
-        entropy and, in `shuffled`, how unlike two prompts are to begin with.
+        The columns of `table_of`, with `absent`, behind variant, method, bits, group_size. Full precision beside
+        itself gives its own entropy and, in `shuffled`, how unlike two prompts are to begin with.
     """
     compute = partial(of_variant, study, n_prompts=n_prompts, share=share)
     return study.table("components", compute, study.labels, n_prompts=n_prompts, share=share)
