@@ -1,0 +1,101 @@
+"""One finished pair, one small file: what `diagnose` says, the label, the cosine rule, and the agreement of runs."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from proof import labels
+from proof.pairs import Pair
+from torch.nn.functional import cosine_similarity
+
+from quantcliff.diagnosis import diagnose
+from quantcliff.study import FULL, Study
+
+N_FACTS = {"atlas": 100, "neox": 150, "qwen3": 150, "smollm2": 100}
+
+COSINE_INTACT, COSINE_COLLAPSED = 0.99, 0.5
+"""The cosine rule: a model is intact if no layer's residual stream falls below the first at the last token of a
+prompt, on average over the facts that full precision knows; collapsed if one falls below the second."""
+
+
+def kept(file: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` finds, computed once; the file appears only when it is complete."""
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        started = time.time()
+        found = work()
+        found["seconds"] = round(time.time() - started, 1)
+        part = file.with_name(f".{file.name}.{os.getpid()}")
+        part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        part.replace(file)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def diagnosed(pair: Pair, cache: Path, **changes: Any) -> dict[str, Any]:
+    """What `diagnose` says of a pair, in plain values.
+
+    Args:
+        changes: other arguments of `diagnose`: n_facts, seed, text.
+    """
+    quantized, base = pair.checkpoint(cache), pair.base(cache)
+    asked = {"facts": pair.facts(cache), "n_facts": N_FACTS[pair.model]} | changes
+    folder = cache / "work" / pair.model / "-".join(f"{value}" for value in changes.values() or ["as it is"])
+    verdict = diagnose(base, quantized, out=folder.with_name(Path(folder.name).stem), quick=bool(pair.fault), **asked)
+    file, out = verdict.file, folder.with_name(Path(folder.name).stem)
+    found: dict[str, Any] = {
+        "headline": verdict.headline, "mode": verdict.mode, "old": verdict.former.mode,
+        "votes": list(verdict.former.votes), "kept": _number(verdict.kept), "n_known": verdict.n_known,
+        "faults": list(file.faults), "origin": file.origin, "odd": len(file.odd), "checked": file.checked,
+        "sure": bool(verdict.sure), "quantized": quantized.name,
+        "questions": {row.question: [_number(row.value), row.answer, bool(row.sure)]
+                      for row in verdict.questions.itertuples()},
+    }  # fmt: skip
+    if not pair.fault:
+        found |= cosines(Study(base, quantized=quantized, run=out, **asked))
+    for name in ("trace", "components", "scores"):
+        _forget(out / name, quantized.name)
+    return found
+
+
+def cosines(study: Study) -> dict[str, Any]:
+    """cosine: by layer, mean over known prompts of the cosine between both models' residual streams at the last token."""
+    label = next(iter(study.variants))
+    full, own = (torch.tensor(study.last_streams(name, study.inside)) for name in (FULL, label))
+    return {"cosine": np.round(cosine_similarity(full.double(), own.double(), dim=-1).mean(0).tolist(), 4).tolist()}
+
+
+def by_cosine(layers: list[float]) -> str:
+    """What the cosine rule says."""
+    if min(layers) >= COSINE_INTACT:
+        return "intact"
+    return "collapsed" if min(layers) < COSINE_COLLAPSED else "degraded"
+
+
+def labelled(pair: Pair, cache: Path) -> dict[str, Any]:
+    """`labels.outcome` of a healthy pair."""
+    base, quantized = pair.base(cache), pair.checkpoint(cache)
+    return labels.outcome(pair.model, base, quantized, pair.facts(cache), pair.scheme.group_size)
+
+
+def located(pair: Pair, said: dict[str, Any]) -> bool:
+    """Whether a planted fault was called by its name, and its place named."""
+    assert pair.fault
+    right = said["headline"].startswith(pair.fault.headline)
+    place = pair.fault.place
+    return right and (not place or any(all(word in sentence for word in place) for sentence in said["faults"]))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def _forget(folder: Path, label: str) -> None:
+    """Activations of a variant that is done with; full precision's stay for the next pair."""
+    for path in folder.glob(f"{label}*") if folder.is_dir() else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
