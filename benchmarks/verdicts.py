@@ -9,8 +9,9 @@ What follows was written down before any pair was diagnosed.
 **Models.** The embedded one (atlas, 8 layers), SmolLM2 (30 layers), and two that are no Llama, trained for minutes on
 600 of atlas' facts by the recipe in `proof/small.py`: GPT-NeoX (4 layers) and Qwen 3 (5 layers).
 
-**Healthy pairs** (`proof/pairs.py`): GPTQ, AWQ and plain rounding at 8, 4, 3 and 2 bits on every model (AWQ does not know
-GPT-NeoX), more group sizes, dampings and symmetric ones on atlas. The file check must not accuse any module of them.
+**Healthy pairs** (`proof/pairs.py`): GPTQ, AWQ and plain rounding at 8, 4, 3 and 2 bits on every model (AWQ does not
+know GPT-NeoX), more group sizes, dampings and symmetric ones on atlas. The file check must not accuse any module of
+them.
 
 **Labels** come of outcomes, never of signals (`proof/labels.py`):
 
@@ -19,16 +20,17 @@ GPT-NeoX), more group sizes, dampings and symmetric ones on atlas. The file chec
 - *collapsed*: not intact, and it does not.
 
 The cheap training freezes the integers of all weights and trains the scales of their groups and the norms: 60 steps of
-16 x 64 tokens (SmolLM2: 8 x 64), Adam, a rate of 0.005 (SmolLM2: 0.002) that falls to 0, passes in bfloat16, the loss the
-divergence from full precision on running text in which no question stands. That is a definition with limits: a larger
-budget would bring back more, so that "collapsed" means beyond *this* budget; a model that is broken in a single place
-may come back fully while nothing of its computation worked before; and a label near one half is a matter of chance,
-which the interval beside it tells. The verdict's own words map to labels so: "signal degradation" is right for
+16 x 64 tokens (SmolLM2: 8 x 64), Adam, a rate of 0.005 (SmolLM2: 0.002) that falls to 0, passes in bfloat16, the loss
+the divergence from full precision on running text in which no question stands. That is a definition with limits: a
+larger budget would bring back more, so that "collapsed" means beyond *this* budget; a model that is broken in a single
+place may come back fully while nothing of its computation worked before; and a label near one half is a matter of
+chance, which the interval beside it tells. The verdict's own words map to labels so: "signal degradation" is right for
 degraded, "computation collapse" for collapsed; "mixed" is right for neither and counted as its own column.
 
-**Planted faults** (`proof/pairs.py`): eighteen kinds at three strengths, with a healthy twin each. One is *found* if the
-headline begins with "format bug" (a finetuned base: "not made from this base") and a sentence of the file check names the
-right place. Smaller than any strength here is not looked at; a fault that is weaker than rounding may well be missed.
+**Planted faults** (`proof/pairs.py`): eighteen kinds at three strengths, with a healthy twin each. One is *found* if
+the headline begins with "format bug" (a finetuned base: "not made from this base") and a sentence of the file check
+names the right place. Smaller than any strength here is not looked at; a fault weaker than rounding may well be
+missed.
 
 **The cosine rule**, which stands for tools that compare layers one by one: mean cosine of the two models' residual
 streams at the last token of the questions, after every layer. *Intact* if it is .99 or more after every layer,
@@ -160,11 +162,12 @@ def show(cache: Path) -> None:
 @click.option(
     "--files", type=click.Path(path_type=Path), help="Folder of further file checks (JSON, one a checkpoint)."
 )
+@click.option("--before", type=click.Path(path_type=Path), help="The same by an earlier check that never saw them.")
 @click.option("--commit", required=True, help="Of the package that made the results.")
 @click.pass_obj
-def ship(cache: Path, files: Path | None, commit: str) -> None:
+def ship(cache: Path, files: Path | None, before: Path | None, commit: str) -> None:
     """Write the table that comes with the package, with what it was made by."""
-    click.echo(table.ship(cache, files, commit))
+    click.echo(table.ship(cache, files, before, {"commit": commit}))
 
 
 if __name__ == "__main__":

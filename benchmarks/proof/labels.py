@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from proof import small
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 from torch.nn.utils import parametrize
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from proof import small
 from quantcliff import smollm2, stats
 from quantcliff.atlas import MODEL, Stream, Writer, load_facts
 from quantcliff.models import Model, linears, load, tokenizer_of

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from proof import labels
-from proof.pairs import Pair
 from torch.nn.functional import cosine_similarity
 
+from proof import labels
+from proof.pairs import Pair
+from quantcliff import tables
 from quantcliff.diagnosis import diagnose
 from quantcliff.study import FULL, Study
 
@@ -45,13 +46,14 @@ def diagnosed(pair: Pair, cache: Path, **changes: Any) -> dict[str, Any]:
     """
     quantized, base = pair.checkpoint(cache), pair.base(cache)
     asked = {"facts": pair.facts(cache), "n_facts": N_FACTS[pair.model]} | changes
-    folder = cache / "work" / pair.model / "-".join(f"{value}" for value in changes.values() or ["as it is"])
-    verdict = diagnose(base, quantized, out=folder.with_name(Path(folder.name).stem), quick=bool(pair.fault), **asked)
-    file, out = verdict.file, folder.with_name(Path(folder.name).stem)
+    out = cache / "work" / pair.model / ("-".join(changes) or "as it is")
+    verdict, file = (v := diagnose(base, quantized, out=out, quick=bool(pair.fault), **asked)), v.file
+    stored = tables.read(out / "weights.parquet")
     found: dict[str, Any] = {
         "headline": verdict.headline, "mode": verdict.mode, "old": verdict.former.mode,
         "votes": list(verdict.former.votes), "kept": _number(verdict.kept), "n_known": verdict.n_known,
         "faults": list(file.faults), "origin": file.origin, "odd": len(file.odd), "checked": file.checked,
+        "modules": len(stored), "accused": int((stored["fault"] != "").sum()),
         "sure": bool(verdict.sure), "quantized": quantized.name,
         "questions": {row.question: [_number(row.value), row.answer, bool(row.sure)]
                       for row in verdict.questions.itertuples()},
