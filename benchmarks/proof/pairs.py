@@ -146,7 +146,8 @@ def _of_atlas() -> list[Fault]:
         f"{n} pairs": partial(p.exchanged, layer=0, module=up, pairs=[((i, 0), (100 + i, 1)) for i in range(n)])
         for n in (1, 8, 64)})  # fmt: skip
     found += _three("rows exchanged", ("layer 4", "mlp.gate_proj"), {
-        f"{n} rows": partial(p.rows_swapped, layer=4, module="mlp.gate_proj", rows=n) for n in (2, 16, 256)})  # fmt: skip
+        f"{n} rows": partial(p.rows_swapped, layer=4, module="mlp.gate_proj", rows=n)
+        for n in (2, 16, 256)})  # fmt: skip
     found += _three("scales in reverse order", ("layer 5", "mlp.down_proj"), {
         n: partial(p.scales_reversed, layer=5, module="mlp.down_proj", rows=r) for n, r in rows.items()})  # fmt: skip
     found += _three("group size misread", ("layer 1",), {
@@ -166,7 +167,8 @@ def _of_atlas() -> list[Fault]:
         f"{n} rows": partial(p.changed, pattern="embed_tokens", change=partial(_reversed, rows=n))
         for n in (2, 40, 400)})  # fmt: skip
     found += _three("rope_theta", ("rope_theta",), {
-        f"x {f}": partial(p.setting, name="rope_parameters.rope_theta", factor=f) for f in (1.01, 2.0, 100.0)})  # fmt: skip
+        f"x {f}": partial(p.setting, name="rope_parameters.rope_theta", factor=f)
+        for f in (1.01, 2.0, 100.0)})  # fmt: skip
     found += _three("epsilon of the norms", ("rms_norm_eps",), {
         f"x {f}": partial(p.setting, name="rms_norm_eps", factor=f) for f in (2, 10, 1000)})  # fmt: skip
     found += _three("smoothing on one side", ("layer 3", up), {
@@ -202,7 +204,8 @@ def _of_qwen() -> list[Fault]:
         "x 1.25": partial(p.changed, pattern=r"layers\.1\.self_attn\.q_norm", change=partial(torch.mul, other=1.25)),
         "ones": partial(p.changed, pattern=r"layers\.1\.self_attn\.q_norm", change=torch.ones_like)})  # fmt: skip
     return [*found, *_three("rows exchanged", ("layer 3", "mlp.down_proj"), {
-        f"{n} rows": partial(p.rows_swapped, layer=3, module="mlp.down_proj", rows=n) for n in (2, 16, 128)})]  # fmt: skip
+        f"{n} rows": partial(p.rows_swapped, layer=3, module="mlp.down_proj", rows=n)
+        for n in (2, 16, 128)})]  # fmt: skip
 
 
 def _of_smollm2() -> list[Fault]:

@@ -66,7 +66,7 @@ def diagnosed(pair: Pair, cache: Path, **changes: Any) -> dict[str, Any]:
 
 
 def cosines(study: Study) -> dict[str, Any]:
-    """cosine: by layer, mean over known prompts of the cosine between both models' residual streams at the last token."""
+    """cosine: by layer, mean over known prompts of that between both models' residual streams at the last token."""
     label = next(iter(study.variants))
     full, own = (torch.tensor(study.last_streams(name, study.inside)) for name in (FULL, label))
     return {"cosine": np.round(cosine_similarity(full.double(), own.double(), dim=-1).mean(0).tolist(), 4).tolist()}
