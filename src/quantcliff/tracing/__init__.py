@@ -2,17 +2,19 @@
 
 from quantcliff.tracing.interventions import (
     SETTERS,
+    Change,
     Patch,
     generic_patch,
     own_stream,
     patch_attn_out,
     patch_mlp_out,
     patch_resid_post,
+    patch_together,
     plan,
-    sweep,
 )
 from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, chain, depths, one_at_a_time, ranks, relay
 from quantcliff.tracing.runner import SITES, Edit, Runner, site
+from quantcliff.tracing.sweeping import sweep
 from quantcliff.tracing.trace import (
     Asked,
     Batch,
@@ -33,6 +35,7 @@ __all__ = [
     "SITES",
     "Asked",
     "Batch",
+    "Change",
     "Edit",
     "Patch",
     "Positions",
@@ -50,6 +53,7 @@ __all__ = [
     "patch_attn_out",
     "patch_mlp_out",
     "patch_resid_post",
+    "patch_together",
     "plan",
     "rank_of",
     "ranks",

@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from quantcliff import stats
 from quantcliff.probes import Probes
-from quantcliff.stages.repair import PROTECTED_LAYERS
 from quantcliff.stages.verdict.pair import Pair
 from quantcliff.stages.verdict.rows import Row, layered, nothing, whole
 from quantcliff.stats import Interval
@@ -107,10 +106,10 @@ def _reach(shares: Sequence[float]) -> str:
     first = below[-1] + 1 if below else 0
     if first == len(shares):
         return "after no layer does clean input bring back half"
+    if first == len(shares) - 1:
+        return f"half return with clean input after layer {first}: through 1 quantized layer"
     left = len(shares) - first
-    return (
-        f"half return with clean input after layer {first} and any later one: through {left} quantized layers or fewer"
-    )
+    return f"half return with clean input after layer {first} or any later one: through up to {left} quantized layers"
 
 
 def alone(pair: Pair) -> list[Row]:
@@ -152,12 +151,11 @@ def _first(bad: pd.Series) -> int:
 
 
 def repair(pair: Pair) -> list[Row]:
-    """Lost answers that return if the first `PROTECTED_LAYERS` run in full precision; control: the last ones."""
-    n = min(max(PROTECTED_LAYERS), pair.n_layers - 1)
-    if pair.few or n < 1:
+    """Lost answers that return if the first layers (`Pair.n_protected`) run in full precision; control: the last."""
+    if pair.few or pair.n_layers < 2:
         return [nothing("repair", pair.few or "there is one layer only")]
-    gain, mirror = pair.protected(n)
-    words = f"first {n} of {pair.n_layers} layers in full precision"
+    gain, mirror = pair.protected
+    words = f"first {pair.n_protected} of {pair.n_layers} layers in full precision"
     return [whole("repair", stats.share(gain), len(gain), words) | {"control": float(mirror.mean())}]
 
 

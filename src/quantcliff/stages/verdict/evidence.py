@@ -15,9 +15,6 @@ from quantcliff.stages.verdict.signals import KEPT, RANK_SHARE, SIGNALS
 from quantcliff.stats import Interval
 from quantcliff.study import FULL
 
-PROTECTED_SHARE = 2 / 32
-"""Share of the layers that repair keeps in full precision: the paper's first 2 of 32, in proportion, at least 1."""
-
 COLUMNS = ["signal", "layer", "value", "low", "high", "n", "perfect", "threshold", "note"]
 
 
@@ -133,14 +130,13 @@ def streams(pair: Pair) -> list[Row]:
 
 
 def repair(pair: Pair) -> list[Row]:
-    """Lost answers that return if the first layers (`PROTECTED_SHARE`) run in full precision: the best that source
+    """Lost answers that return if the first layers (`Pair.n_protected`) run in full precision: the best that source
     protection, the paper's repair without training, could reach. The note has the same for the last layers.
     """
-    n = max(1, round(PROTECTED_SHARE * pair.n_layers))
     if pair.few or pair.n_layers < 2:
         return [nothing("repair gain", pair.few or "there is one layer only")]
-    gain, mirror = pair.protected(n)
-    note = f"first {n} of {pair.n_layers} layers; the last {n} would bring back {mirror.mean():.0%}"
+    gain, mirror = pair.protected
+    note = f"first {pair.n_protected} of {pair.n_layers} layers; the last would bring back {mirror.mean():.0%}"
     return [whole("repair gain", stats.share(gain), len(gain), note)]
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from quantcliff.probes import Probes, other_facts
 from quantcliff.stages import components
+from quantcliff.stages.repair import PROTECTED_LAYERS
 from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner, plan, ranks, relay, sweep
 
@@ -89,15 +90,16 @@ class Pair:
         trace, rows = self.study.trace("resid_post", probes=probes), np.arange(len(probes))
         return sweep(self.own, trace, probes, rows, partner, patches)
 
-    def protected(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each lost answer returns if the first n layers are full precision's; if the last n are."""
-        if n not in self._protected:
-            first = relay(self.full, self.own, [n], self.probes)[n]
-            last = relay(self.own, self.full, [self.n_layers - n], self.probes)[self.n_layers - n]
-            gain, mirror = (ranks(self.own, stream[:, -1], self.probes.answers) == 1 for stream in (first, last))
-            self._protected[n] = gain, mirror
-        return self._protected[n]
+    @property
+    def n_protected(self) -> int:
+        """Layers that repair keeps in full precision: as many as in the chapter on repair."""
+        return min(max(PROTECTED_LAYERS), self.n_layers - 1)
 
     @cached_property
-    def _protected(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        return {}
+    def protected(self) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each lost answer returns if the first `n_protected` layers are full precision's; if the last are."""
+        cut, other = self.n_protected, self.n_layers - self.n_protected
+        first = relay(self.full, self.own, [cut], self.probes)[cut]
+        last = relay(self.own, self.full, [other], self.probes)[other]
+        gain, mirror = (ranks(self.own, stream[:, -1], self.probes.answers) == 1 for stream in (first, last))
+        return gain, mirror
