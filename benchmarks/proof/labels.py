@@ -121,6 +121,15 @@ def outcome(model: str, base: Path, quantized: Path, facts: str | Path, group_si
     return {"label": label, **found, **back, "kept_after": float(after.mean())}
 
 
+def after(found: dict[str, object]) -> str:
+    """The second label of an `outcome`: degraded if at least `HALF` of full precision's right answers are right after
+    the training; "" where there is none.
+    """
+    if not found or found["label"] == "intact":
+        return str(found.get("label", ""))
+    return "degraded" if float(str(found["kept_after"])) >= HALF else "collapsed"
+
+
 def _right(model: Model, probes: Probes) -> np.ndarray:
     return (score(Runner(model), probes)["rank"] == 1).to_numpy()
 

@@ -40,6 +40,7 @@ def _row(pair: Pair, cache: Path) -> dict[str, Any]:
     row["questions"] = "; ".join(f"{name} {value} {answer}" for name, (value, answer, _) in answers.items())
     row |= {name: label.get(name, "" if name == "label" else None) for name in (
         "label", "regained", "regained_low", "regained_high", "kept_after")}  # fmt: skip
+    row["after"] = labels.after(label)
     row |= {f"label_{name}": label.get(name) for name in ("n", "kept", "kept_low", "kept_high")}
     cosines = said.get("cosine", [])
     row["cosines"] = " ".join(f"{value:.3f}" for value in cosines)
@@ -91,9 +92,11 @@ def _checked(found: dict[str, Any], name: str, source: str) -> dict[str, Any]:
 def report(pairs: pd.DataFrame) -> str:
     """What has been found, as text."""
     parts = [f"{(pairs['mode'] != '').sum()} of {len(pairs)} pairs diagnosed, {(pairs['label'] != '').sum()} labelled"]
-    parts += [bench.right(pairs).to_string(index=False, float_format="{:.2f}".format)]
-    for rule, words in bench.RULES.items():
-        parts += [words, bench.confusion(pairs, rule).to_string(index=False, float_format="{:.2f}".format)]
+    for truth, what in bench.TRUTHS.items():
+        parts += [f"DEGRADED IF {what}", bench.right(pairs, truth).to_string(index=False, float_format="{:.2f}".format)]
+        for rule, words in bench.RULES.items():
+            rows = bench.confusion(pairs, rule, truth)
+            parts += [words, rows.to_string(index=False, float_format="{:.2f}".format)]
     parts += [bench.found(pairs).to_string(index=False), bench.agreement(pairs).to_string(index=False)]
     parts += [bench.alarms(checked(pairs)).to_string(index=False)]
     return "\n\n".join(parts)

@@ -14,9 +14,11 @@ from quantcliff.errors import InputError
 
 def table(**columns: list) -> pd.DataFrame:
     length = max(map(len, columns.values()))
-    blank = dict.fromkeys(["kind", "level", "strength", "headline", "mode", "old", "label", "cosine", "seed", "many",
-                           "text"], [""] * length)  # fmt: skip
-    numbers = dict.fromkeys(["label_kept", "regained", "regained_low", "regained_high"], [0.5] * length)
+    blank = dict.fromkeys(
+        ["kind", "level", "strength", "headline", "mode", "old", "label", "after", "cosine", "seed", "many", "text"],
+        [""] * length,
+    )
+    numbers = dict.fromkeys(["label_kept", "regained", "kept_after"], [0.5] * length)
     return pd.DataFrame(
         {"pair": list(map(str, range(length))), "model": ["atlas"] * length} | blank | numbers | columns
     )
@@ -38,6 +40,9 @@ def test_labels_and_verdicts_are_crossed() -> None:
     assert rules.loc[bench.RULES["old"], ["right", "opposite"]].tolist() == [0.2, 0]
     assert rules.loc[bench.RULES["cosine"], ["right", "opposite"]].tolist() == [0.6, 2]
     assert bench.disagreeing(pairs)["pair"].tolist() == ["2", "3"]
+    other = pairs.assign(after=["intact", "degraded", "collapsed", "", "", ""])
+    assert bench.right(other, "after")["right"].tolist() == [1, 1 / 3, 1 / 3]
+    assert bench.confusion(other, "mode", "after")["n"].tolist() == [1, 1, 1]
 
 
 def test_the_smallest_fault_found_is_that_from_which_on_all_are() -> None:

@@ -3,7 +3,17 @@
 In: nothing. Out: confusion of labels and verdicts, the smallest fault found, false alarms, agreement.
 """
 
-from quantcliff.diagnosis.bench.counts import LABELS, RULES, agreement, alarms, confusion, disagreeing, found, right
+from quantcliff.diagnosis.bench.counts import (
+    LABELS,
+    RULES,
+    TRUTHS,
+    agreement,
+    alarms,
+    confusion,
+    disagreeing,
+    found,
+    right,
+)
 from quantcliff.diagnosis.bench.shipped import Shipped
 
-__all__ = ["LABELS", "RULES", "Shipped", "agreement", "alarms", "confusion", "disagreeing", "found", "right"]
+__all__ = ["LABELS", "RULES", "TRUTHS", "Shipped", "agreement", "alarms", "confusion", "disagreeing", "found", "right"]

@@ -15,24 +15,27 @@ SAYS = {"intact": "intact", "signal degradation": "degraded", "computation colla
 RULES = {"mode": "this rule", "old": "the former rule, by votes", "cosine": "cosine, layer by layer"}
 """Columns of the table that hold a rule's verdict."""
 
+TRUTHS = {"label": "half of the lost answers come back", "after": "half of all answers are right after the training"}
+"""Columns that hold a label by outcome: the one written down beforehand, and one added when it was seen to fail."""
+
 WAYS = {"seed": "another seed", "many": "1,000 facts", "text": "next tokens of a text"}
 """Columns that hold the mode asked for in another way."""
 
 
-def labelled(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs that have a label and were diagnosed."""
-    return pairs[pairs["label"].isin(LABELS) & (pairs["mode"] != "")]
+def labelled(pairs: pd.DataFrame, truth: str = "label") -> pd.DataFrame:
+    """The pairs that have a label (a key of `TRUTHS`) and were diagnosed."""
+    return pairs[pairs[truth].isin(LABELS) & (pairs["mode"] != "")]
 
 
-def confusion(pairs: pd.DataFrame, rule: str = "mode") -> pd.DataFrame:
+def confusion(pairs: pd.DataFrame, rule: str = "mode", truth: str = "label") -> pd.DataFrame:
     """Rows: the label by outcome; columns: what a rule says (a key of `RULES`), in number of pairs, and in the last
     ones right (the share), low, high (Wilson, 95%), n.
     """
-    some = labelled(pairs)
+    some = labelled(pairs, truth)
     said = some[rule].map(SAYS)
     rows = []
     for label in LABELS:
-        own = said[some["label"] == label]
+        own = said[some[truth] == label]
         share = stats.share(own == label)
         counts = {name: int((own == name).sum()) for name in (*LABELS, "mixed")}
         rows.append({"label": label, **counts, "right": share.estimate, "low": share.low, "high": share.high,
@@ -40,27 +43,27 @@ def confusion(pairs: pd.DataFrame, rule: str = "mode") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def right(pairs: pd.DataFrame) -> pd.DataFrame:
+def right(pairs: pd.DataFrame, truth: str = "label") -> pd.DataFrame:
     """One row per rule: rule, right (share of all labelled pairs), low, high, n, opposite (number of pairs that are
     called collapsed and are degraded, or the other way round), undecided (called mixed).
     """
-    some, rows = labelled(pairs), []
+    some, rows = labelled(pairs, truth), []
     for column, words in RULES.items():
         said = some[column].map(SAYS)
-        share = stats.share(said == some["label"])
-        opposite = said.isin(LABELS[1:]) & some["label"].isin(LABELS[1:]) & (said != some["label"])
+        share = stats.share(said == some[truth])
+        opposite = said.isin(LABELS[1:]) & some[truth].isin(LABELS[1:]) & (said != some[truth])
         rows.append({"rule": words, "right": share.estimate, "low": share.low, "high": share.high, "n": len(some),
                      "opposite": int(opposite.sum()), "undecided": int((said == "mixed").sum())})  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def disagreeing(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Labelled pairs of which this rule says something else: pair, label, label_kept, regained, regained_low,
-    regained_high, mode, old, cosine.
+def disagreeing(pairs: pd.DataFrame, truth: str = "label") -> pd.DataFrame:
+    """Labelled pairs of which this rule says something else: pair, the label, label_kept, regained, kept_after, mode,
+    old, cosine.
     """
-    some = labelled(pairs)
-    columns = ["pair", "label", "label_kept", "regained", "regained_low", "regained_high", "mode", "old", "cosine"]
-    return some.loc[some["mode"].map(SAYS) != some["label"], columns]
+    some = labelled(pairs, truth)
+    columns = ["pair", truth, "label_kept", "regained", "kept_after", "mode", "old", "cosine"]
+    return some.loc[some["mode"].map(SAYS) != some[truth], columns]
 
 
 def found(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -38,8 +38,10 @@ class Shipped:
             raise InputError(f"there is no shipped table {name!r}; the tables are {', '.join(TABLES)}")
         if hashlib.sha256(path.read_bytes()).hexdigest() != self.made["files"][name]:
             raise InputError(f"{path} is not the file that made.json beside it speaks of; install the package again")
-        text = ["pair", "model", "method", "kind", "level", "strength", "headline", "mode", "old", "fault", "label",
-                "questions", "cosines", "cosine", "seed", "many", "text", "checkpoint", "source", "commit"]  # fmt: skip
+        text = [
+            "pair", "model", "method", "kind", "level", "strength", "headline", "mode", "old", "fault", "label", "after",
+            "questions", "cosines", "cosine", "seed", "many", "text", "checkpoint", "source",
+        ]  # fmt: skip
         return pd.read_csv(path, keep_default_na=True).pipe(_filled, text)
 
 
