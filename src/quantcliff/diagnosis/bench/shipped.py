@@ -39,8 +39,8 @@ class Shipped:
         if hashlib.sha256(path.read_bytes()).hexdigest() != self.made["files"][name]:
             raise InputError(f"{path} is not the file that made.json beside it speaks of; install the package again")
         text = [
-            "pair", "model", "method", "kind", "level", "strength", "headline", "mode", "old", "fault", "label", "after",
-            "questions", "cosines", "cosine", "seed", "many", "text", "checkpoint", "source",
+            "pair", "model", "method", "kind", "level", "strength", "headline", "mode", "old", "fault", "label",
+            "after", "questions", "cosines", "cosine", "seed", "many", "text", "checkpoint", "source",
         ]  # fmt: skip
         return pd.read_csv(path, keep_default_na=True).pipe(_filled, text)
 
