@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from proof import small
+from proof import small, steps
 from quantcliff import smollm2, stats
 from quantcliff.atlas import MODEL, Stream, Writer, load_facts
 from quantcliff.models import Model, linears, load, tokenizer_of
@@ -47,6 +47,9 @@ class Budget:
 
 BUDGETS = {"atlas": Budget(), "neox": Budget(), "qwen3": Budget(), "smollm2": Budget(batch=8, lr=2e-3)}
 
+KEPT_EVERY = 10
+"""Steps after which a training under way is kept."""
+
 ASKED = {"atlas": 1000, "neox": 600, "qwen3": 600, "smollm2": 200}
 """Facts that are asked to judge the outcome; `diagnose` asks a part of them."""
 
@@ -64,12 +67,14 @@ class Gain(nn.Module):
 
 
 def regained(
-    full: Model, quantized: Model, group_size: int, text: Callable[[int], Tensor], budget: Budget
-) -> PreTrainedModel:
+    full: Model, quantized: Model, group_size: int, text: Callable[[int], Tensor], budget: Budget,
+    kept: Path | None = None,
+) -> PreTrainedModel:  # fmt: skip
     """`quantized` (changed in place) after the cheap training.
 
     Args:
         text: step -> token ids (batch, length).
+        kept: file of a training under way, from which a killed one goes on.
     """
     teacher, hf = full.hf, quantized.hf
     for each in (teacher, hf):
@@ -77,13 +82,13 @@ def regained(
     hf.requires_grad_(False)
     for name, (rows, columns) in linears(hf.config).items():
         parametrize.register_parametrization(hf.get_submodule(name), "weight", Gain(rows, columns, group_size))
-    norms = [p for name, p in hf.named_parameters() if "norm" in name and "parametrizations" not in name]
-    gains = [module.gain for module in hf.modules() if isinstance(module, Gain)]
-    for parameter in norms:
+    named = dict(hf.named_parameters())
+    trained = {name: p for name, p in named.items() if name.endswith(".gain") or ("norm" in name and p.ndim == 1)}
+    for parameter in trained.values():
         parameter.requires_grad_(True)
-    optimizer = torch.optim.Adam([*gains, *norms], lr=budget.lr)
-    torch.manual_seed(budget.seed)
-    for step in tqdm(range(budget.steps), desc="cheap training", leave=False, mininterval=5):
+    optimizer = torch.optim.Adam(trained.values(), lr=budget.lr)
+    start = steps.restore(kept, trained, [optimizer])
+    for step in tqdm(range(start, budget.steps), desc="cheap training", leave=False, mininterval=5):
         ids = text(step)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
@@ -95,12 +100,16 @@ def regained(
         for group in optimizer.param_groups:
             group["lr"] = budget.lr * (1 - step / budget.steps)
         optimizer.step()
+        if kept and (step + 1) % KEPT_EVERY == 0:
+            steps.save(kept, trained, [optimizer], step + 1)
     for name in linears(hf.config):
         parametrize.remove_parametrizations(hf.get_submodule(name), "weight")
     return hf.requires_grad_(False).eval()
 
 
-def outcome(model: str, base: Path, quantized: Path, facts: str | Path, group_size: int) -> dict[str, object]:
+def outcome(
+    model: str, base: Path, quantized: Path, facts: str | Path, group_size: int, kept: Path | None = None
+) -> dict[str, object]:
     """label ("intact", "degraded", "collapsed"), n, kept, kept_low, kept_high, lost, regained (share of the lost
     answers that training brings back), regained_low, regained_high, kept_after.
     """
@@ -114,7 +123,7 @@ def outcome(model: str, base: Path, quantized: Path, facts: str | Path, group_si
         return {"label": "intact", **found}
     asked = {(row.relation, row.subject) for row in drawn.rows.itertuples()}
     trained = load(quantized)
-    regained(full, trained, group_size, _text(model, budget, asked), budget)
+    regained(full, trained, group_size, _text(model, budget, asked), budget, kept)
     after = _right(trained, known)
     back = _interval("regained", after[~before])
     label = "degraded" if float(back["regained"]) >= HALF else "collapsed"

@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from proof import labels
 from proof.pairs import Pair
-from quantcliff import tables
+from quantcliff import smollm2, tables
 from quantcliff.diagnosis import diagnose
 from quantcliff.study import FULL, Study
 
@@ -82,7 +82,8 @@ def by_cosine(layers: list[float]) -> str:
 def labelled(pair: Pair, cache: Path) -> dict[str, Any]:
     """`labels.outcome` of a healthy pair."""
     base, quantized = pair.base(cache), pair.checkpoint(cache)
-    return labels.outcome(pair.model, base, quantized, pair.facts(cache), pair.scheme.group_size)
+    kept = cache / "training" / f"{pair.name.replace('/', '--')}.safetensors" if pair.model == smollm2.NAME else None
+    return labels.outcome(pair.model, base, quantized, pair.facts(cache), pair.scheme.group_size, kept)
 
 
 def located(pair: Pair, said: dict[str, Any]) -> bool:

@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from proof import steps
 from quantcliff.atlas import MODEL, Fact, Stream, Writer, load_facts
 from quantcliff.models import load, tokenizer_of
 from quantcliff.probes import Facts
@@ -112,7 +112,7 @@ def train(folder: Path, recipe: Recipe, until: float = float("inf"), save_every:
     model = build(recipe, len(tokenizer))
     optimizers = build_optimizers(model, recipe)  # type: ignore[arg-type]
     kept = folder.with_name(f"{folder.name}.checkpoint.safetensors")
-    start = _restore(kept, model, optimizers)
+    start = steps.restore(kept, dict(model.named_parameters()), optimizers)
     stream = Stream(Writer(learned(recipe)), tokenizer.backend_tokenizer, recipe.length)
     for step in tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, desc=recipe.name, mininterval=5):
         tokens = torch.from_numpy(stream.batch(recipe.batch, recipe.seed, step))
@@ -125,40 +125,13 @@ def train(folder: Path, recipe: Recipe, until: float = float("inf"), save_every:
             optimizer.step()
             optimizer.zero_grad()
         if (step + 1) % save_every == 0:
-            _save(kept, model, optimizers, step + 1)
+            steps.save(kept, dict(model.named_parameters()), optimizers, step + 1)
             if time.time() > until and step + 1 < recipe.steps:
                 return False
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
     return True
-
-
-def _save(file: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer], step: int) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{name}": value for name, value in model.named_parameters()} | {"step": torch.tensor(step)}
-    for number, optimizer in enumerate(optimizers):
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{index}.{name}": value for name, value in state.items()}
-    part = file.with_suffix(".part")
-    save_file({name: value.detach().contiguous() for name, value in tensors.items()}, part)
-    part.replace(file)
-
-
-def _restore(file: Path, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer]) -> int:
-    if not file.is_file():
-        return 0
-    tensors = load_file(file)
-    own = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    model.load_state_dict(own, strict=False)
-    for number, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith(f"optimizer.{number}."):
-                _, _, index, key = name.split(".", 3)
-                state.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(tensors["step"])
 
 
 def accuracy(folder: Path, recipe: Recipe) -> float:
