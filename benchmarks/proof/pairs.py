@@ -171,7 +171,7 @@ def _of_atlas() -> list[Fault]:
         f"x {f}": partial(p.setting, name="rope_parameters.rope_theta", factor=f)
         for f in (1.01, 2.0, 100.0)})  # fmt: skip
     found += _three("epsilon of the norms", ("rms_norm_eps",), {
-        f"x {f}": partial(p.setting, name="rms_norm_eps", factor=f) for f in (2, 10, 1000)})  # fmt: skip
+        f"x {f:g}": partial(p.setting, name="rms_norm_eps", factor=f) for f in (2.0, 10.0, 1000.0)})  # fmt: skip
     found += _three("smoothing on one side", ("layer 3", up), {
         f"spread {s}": partial(p.half_smoothed, layer=3, spread=s) for s in (0.05, 0.2, 0.5)}, dense=True)  # fmt: skip
     square = ("self_attn.q_proj", "self_attn.o_proj")

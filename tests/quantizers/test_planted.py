@@ -64,7 +64,7 @@ def test_other_layers_and_group_sizes(good: Path, tmp_path: Path) -> None:
 def test_what_is_no_linear_layer(good: Path, tmp_path: Path) -> None:
     bad = planted.changed(good, tmp_path / "norm", r"layers\.2\.input_layernorm", torch.zeros_like)
     assert changed(good, bad) == ["2.input_layernorm.weight"]
-    config = planted.setting(good, tmp_path / "config", "rms_norm_eps", 10)
+    config = planted.setting(good, tmp_path / "config", "rms_norm_eps", 10.0)
     then, now = (json.loads((folder / "config.json").read_text())["rms_norm_eps"] for folder in (good, config))
     assert now == pytest.approx(10 * then)
 
@@ -89,6 +89,6 @@ def test_faults_that_cannot_be_planted_are_refused(good: Path, tiny_llama: Path,
     with pytest.raises(InputError, match="no tensor named bias"):
         planted.changed(good, tmp_path / "a", "bias", torch.zeros_like)
     with pytest.raises(InputError, match="states no number rope"):
-        planted.setting(good, tmp_path / "b", "rope", 2)
+        planted.setting(good, tmp_path / "b", "rope", 2.0)
     with pytest.raises(InputError, match="not square"):
         planted.transposed(tiny_llama, tmp_path / "c", [0], ["mlp.up_proj"])
