@@ -76,11 +76,9 @@ def tasks(cache: Path, only: str = "") -> Iterator[Task]:
     pairs = [pair for pair in everything() if only in pair.name]
     for big in (False, True):
         some = [pair for pair in pairs if (pair.model == smollm2.NAME) == big]
-        yield from ((_file(cache, pair, "verdict"), partial(diagnosed, pair, cache)) for pair in some if pair.fault)
-        for pair in some:
-            if not pair.fault:
-                yield _file(cache, pair, "verdict"), partial(diagnosed, pair, cache)
-                yield _file(cache, pair, "label"), partial(labelled, pair, cache)
+        faulty, sound = ([pair for pair in some if bool(pair.fault) == wrong] for wrong in (True, False))
+        yield from ((_file(cache, pair, "verdict"), partial(diagnosed, pair, cache)) for pair in [*faulty, *sound])
+        yield from ((_file(cache, pair, "label"), partial(labelled, pair, cache)) for pair in sound)
         if not big:
             yield from again(cache, only)
 

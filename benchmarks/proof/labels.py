@@ -6,6 +6,7 @@ asked to judge the outcome is not in that text: for atlas all of its facts but t
 sentences they were trained on (facts are asked in a wording that is not among them), for SmolLM2 text of its own.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,21 +114,25 @@ def outcome(
     """label ("intact", "degraded", "collapsed"), n, kept, kept_low, kept_high, lost, regained (share of the lost
     answers that training brings back), regained_low, regained_high, kept_after.
     """
-    budget, full = BUDGETS[model], load(base)
-    drawn = fact_sources.load(facts, n_facts=ASKED[model])
-    probes = fact_sources.probe(drawn, full.tokenizer)
-    known = probes.select(_right(load(base), probes))
+    known = _known(model, base, facts)
     before = _right(load(quantized), known)
     found: dict[str, object] = {"n": len(known), **_interval("kept", before), "lost": int((~before).sum())}
     if before.mean() >= INTACT_FROM:
         return {"label": "intact", **found}
-    asked = {(row.relation, row.subject) for row in drawn.rows.itertuples()}
     trained = load(quantized)
-    regained(full, trained, group_size, _text(model, budget, asked), budget, kept)
+    regained(load(base), trained, group_size, _text(model, facts), BUDGETS[model], kept)
     after = _right(trained, known)
     back = _interval("regained", after[~before])
     label = "degraded" if float(back["regained"]) >= HALF else "collapsed"
     return {"label": label, **found, **back, "kept_after": float(after.mean())}
+
+
+@functools.cache
+def _known(model: str, base: Path, facts: str | Path) -> Probes:
+    """The facts of a model that full precision answers."""
+    full = load(base)
+    probes = fact_sources.probe(fact_sources.load(facts, n_facts=ASKED[model]), full.tokenizer)
+    return probes.select(_right(full, probes))
 
 
 def after(found: dict[str, object]) -> str:
@@ -148,13 +153,19 @@ def _interval(name: str, flags: np.ndarray) -> dict[str, float]:
     return {name: float(found.estimate), f"{name}_low": float(found.low), f"{name}_high": float(found.high)}
 
 
-def _text(model: str, budget: Budget, asked: set[tuple[str, str]]) -> Callable[[int], Tensor]:
+@functools.cache
+def _text(model: str, facts: str | Path) -> Callable[[int], Tensor]:
+    """Step -> token ids (batch, length) of the text of a model's cheap training."""
+    budget = BUDGETS[model]
     if model == smollm2.NAME:
         return _own_text(budget)
-    facts = tuple(fact for fact in load_facts() if (fact.relation, fact.subject) not in asked)
     if model in small.NAMES:
-        facts = small.learned(small.RECIPES[model])
-    stream = Stream(Writer(facts), tokenizer_of(MODEL).backend_tokenizer, budget.length)
+        told = small.learned(small.RECIPES[model])
+    else:
+        rows = fact_sources.load(facts, n_facts=ASKED[model]).rows
+        asked = {(row.relation, row.subject) for row in rows.itertuples()}
+        told = tuple(fact for fact in load_facts() if (fact.relation, fact.subject) not in asked)
+    stream = Stream(Writer(told), tokenizer_of(MODEL).backend_tokenizer, budget.length)
     return lambda step: torch.from_numpy(stream.batch(budget.batch, budget.seed + 1000, step))
 
 
