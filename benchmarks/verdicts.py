@@ -55,7 +55,7 @@ from typing import Any
 import click
 from proof import small, table
 from proof.pairs import Pair, everything
-from proof.runs import diagnosed, kept, labelled
+from proof.runs import diagnosed, kept, labelled, tabled
 from tqdm import tqdm
 
 from quantcliff import smollm2
@@ -148,6 +148,22 @@ def _note(cache: Path, file: Path, error: Exception) -> None:
 
 def _broken(cache: Path, file: Path) -> Path:
     return cache / "broken" / file.parent.name / file.name
+
+
+@main.command()
+@click.argument("book", type=click.Path(path_type=Path, exists=True))
+@click.argument("checks", type=click.Path(path_type=Path, exists=True))
+@click.pass_obj
+def read(cache: Path, book: Path, checks: Path) -> None:
+    """Take SmolLM2's verdicts from the run folder BOOK of `make book-smollm2` and the file checks in the folder CHECKS,
+    instead of diagnosing it again.
+    """
+    for pair in everything():
+        if pair.model == smollm2.NAME and not pair.fault:
+            try:
+                kept(_file(cache, pair, "verdict"), partial(tabled, pair, book, checks))
+            except FileNotFoundError as error:
+                click.echo(error, err=True)
 
 
 @main.command()

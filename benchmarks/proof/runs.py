@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.functional import cosine_similarity
 
@@ -16,6 +17,8 @@ from proof import labels
 from proof.pairs import Pair
 from quantcliff import smollm2, tables
 from quantcliff.diagnosis import diagnose
+from quantcliff.filecheck import Findings
+from quantcliff.stages.verdict import Verdict, decide
 from quantcliff.study import FULL, Study
 
 N_FACTS = {"atlas": 100, "neox": 150, "qwen3": 150, "smollm2": 100}
@@ -47,22 +50,50 @@ def diagnosed(pair: Pair, cache: Path, **changes: Any) -> dict[str, Any]:
     quantized, base = pair.checkpoint(cache), pair.base(cache)
     asked = {"facts": pair.facts(cache), "n_facts": N_FACTS[pair.model]} | changes
     out = cache / "work" / pair.model / ("-".join(changes) or "as it is")
-    verdict, file = (v := diagnose(base, quantized, out=out, quick=bool(pair.fault), **asked)), v.file
+    verdict = diagnose(base, quantized, out=out, quick=bool(pair.fault), **asked)
     stored = tables.read(out / "weights.parquet")
-    found: dict[str, Any] = {
-        "headline": verdict.headline, "mode": verdict.mode, "old": verdict.former.mode,
-        "votes": list(verdict.former.votes), "kept": _number(verdict.kept), "n_known": verdict.n_known,
-        "faults": list(file.faults), "origin": file.origin, "odd": len(file.odd), "checked": file.checked,
-        "modules": len(stored), "accused": int((stored["fault"] != "").sum()),
-        "sure": bool(verdict.sure), "quantized": quantized.name,
-        "questions": {row.question: [_number(row.value), row.answer, bool(row.sure)]
-                      for row in verdict.questions.itertuples()},
-    }  # fmt: skip
+    modules = {"modules": len(stored), "accused": int((stored["fault"] != "").sum())}
+    found = _plain(verdict) | modules | {"quantized": quantized.name}
     if not pair.fault:
         found |= cosines(Study(base, quantized=quantized, run=out, **asked))
     for name in ("trace", "components", "scores"):
         _forget(out / name, quantized.name)
     return found
+
+
+def tabled(pair: Pair, run: Path, checks: Path) -> dict[str, Any]:
+    """`diagnosed` of a pair that a run of the whole book has measured, on more facts; without the cosine rule.
+
+    Args:
+        run: the book's run folder, with a verdict table of every variant.
+        checks: folder with what the file check says of each checkpoint, one JSON file each (see `table.checked`).
+
+    Raises:
+        FileNotFoundError: the run has no such table yet, or nobody has checked the file.
+    """
+    label = pair.scheme.label
+    measured = sorted((run / "verdict").glob(f"{label}-*.parquet"), key=lambda path: path.stat().st_mtime)
+    checked = sorted(checks.glob(f"{label}-*.json"))
+    rows = pd.read_parquet(measured[-1]) if measured else pd.DataFrame()
+    if "kind" not in rows or not checked:
+        raise FileNotFoundError(f"{run} and {checks} do not have {label} yet")
+    said = [json.loads(path.read_text(encoding="utf-8")) for path in checked]
+    said = next(one for one in said if (run / "quantized" / one["name"]).is_dir())
+    file = Findings(faults=tuple(said["faults"]), origin=said["origin"], checked=said["checked"])
+    modules = {name: said[name] for name in ("modules", "accused")}
+    return _plain(decide(label, rows, file)) | modules | {"quantized": said["name"], "tables": measured[-1].name}
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    """A verdict in plain values."""
+    return {
+        "headline": verdict.headline, "mode": verdict.mode, "old": verdict.former.mode,
+        "votes": list(verdict.former.votes), "kept": _number(verdict.kept), "n_known": verdict.n_known,
+        "faults": list(verdict.file.faults), "origin": verdict.file.origin, "odd": len(verdict.file.odd),
+        "checked": verdict.file.checked, "sure": bool(verdict.sure),
+        "questions": {row.question: [_number(row.value), row.answer, bool(row.sure)]
+                      for row in verdict.questions.itertuples()},
+    }  # fmt: skip
 
 
 def cosines(study: Study) -> dict[str, Any]:
