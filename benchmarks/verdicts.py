@@ -77,8 +77,10 @@ def tasks(cache: Path, only: str = "") -> Iterator[Task]:
     for big in (False, True):
         some = [pair for pair in pairs if (pair.model == smollm2.NAME) == big]
         faulty, sound = ([pair for pair in some if bool(pair.fault) == wrong] for wrong in (True, False))
-        yield from ((_file(cache, pair, "verdict"), partial(diagnosed, pair, cache)) for pair in [*faulty, *sound])
-        yield from ((_file(cache, pair, "label"), partial(labelled, pair, cache)) for pair in sound)
+        yield from ((_file(cache, pair, "verdict"), partial(diagnosed, pair, cache)) for pair in faulty)
+        for pair in sound:
+            yield _file(cache, pair, "verdict"), partial(diagnosed, pair, cache)
+            yield _file(cache, pair, "label"), partial(labelled, pair, cache)
         if not big:
             yield from again(cache, only)
 

@@ -96,15 +96,15 @@ class Pair:
 def healthy() -> list[Pair]:
     """Every method, width, group size, damping of the bench; SmolLM2's are the twelve of its chapter."""
     found = [Pair("atlas", Scheme(m, b, 128)) for m in ("gptq", "awq", "rtn") for b in (8, 4, 3, 2)]
+    found += [Pair("neox", Scheme(m, b, 32)) for m in ("gptq", "rtn") for b in (8, 4, 3, 2)]
+    found += [Pair("qwen3", Scheme(m, b, 32)) for m in ("gptq", "awq", "rtn") for b in (8, 4, 3, 2)]
     found += [Pair("atlas", Scheme("rtn", b, size)) for size in (64, 32) for b in (4, 3, 2)]
     found += [Pair("atlas", Scheme("gptq", b, 32)) for b in (4, 3, 2)]
     found += [Pair("atlas", Scheme("awq", b, 32)) for b in (3, 2)]
     found += [Pair("atlas", Scheme("rtn", b, 64, symmetric=True)) for b in (4, 3)]
     found += [Pair("atlas", Scheme("gptq", b, 64, symmetric=True)) for b in (4, 3)]
     found += [Pair("atlas", Scheme("gptq", b, 64, damping=d)) for d in (0.1, 1.0) for b in (3, 2)]
-    found += [Pair("neox", Scheme(m, b, 32)) for m in ("gptq", "rtn") for b in (8, 4, 3, 2)]
     found += [Pair("neox", Scheme("rtn", b, 128)) for b in (4, 3, 2)]
-    found += [Pair("qwen3", Scheme(m, b, 32)) for m in ("gptq", "awq", "rtn") for b in (8, 4, 3, 2)]
     found += [Pair("qwen3", Scheme("rtn", b, 128)) for b in (4, 3, 2)]
     return found + [Pair("smollm2", Scheme(m, b, 64)) for m in ("gptq", "awq", "rtn") for b in (8, 4, 3, 2)]
 
