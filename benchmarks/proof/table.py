@@ -31,7 +31,7 @@ def _row(pair: Pair, cache: Path) -> dict[str, Any]:
         "strength": pair.fault.strength if pair.fault else "",
     }  # fmt: skip
     row |= {name: said.get(name, "") for name in ("headline", "mode", "old")}
-    row |= {name: said.get(name) for name in ("kept", "n_known", "sure", "modules", "accused")}
+    row |= {name: said.get(name) for name in ("kept", "n_known", "sure", "modules", "accused", "odd")}
     row["collapsed_votes"], row["votes"] = said.get("votes", (None, None))
     row["faults"] = len(said["faults"]) if said else None
     row["fault"] = (said.get("faults") or [said.get("origin", "")])[0]

@@ -52,12 +52,14 @@ def test_the_smallest_fault_found_is_that_from_which_on_all_are() -> None:
         strength=["1", "2", "3"] * 3,
         headline=["format bug, intact"] * 3 + ["intact", "format bug, intact", "format bug, intact"] + [""] * 3,
         found=[True, False, True, False, True, True, None, None, None],
+        odd=[0] * 9,
     )
     rows = bench.found(pairs).set_index("kind")
     assert rows["smallest"].tolist() == ["3", "2", ""]
     assert rows.loc["a", "middle"] == "2: noticed, place or kind wrong"
     assert rows.loc["b", "weak"] == "1: missed"
     assert rows.loc["c", "strong"] == "3: not run"
+    assert bench.found(pairs.assign(odd=1)).loc[1, "weak"] == "1: called odd and harmless"
 
 
 def test_false_alarms_and_agreement_are_counted() -> None:

@@ -68,7 +68,7 @@ def disagreeing(pairs: pd.DataFrame, truth: str = "label") -> pd.DataFrame:
 
 def found(pairs: pd.DataFrame) -> pd.DataFrame:
     """One row per kind of planted fault and model: kind, model, weak, middle, strong (its strength, and whether it was
-    found with its place, called a fault with another place, or missed), smallest (the least strength found from which
+    found with its place, called a fault with another place, called odd and harmless, or missed), smallest (the least strength found from which
     on all stronger ones are found too; "" where there is none).
     """
     rows = []
@@ -88,8 +88,9 @@ def _outcome(fault: Any) -> str:
         return "found"
     if fault.headline == "":
         return "not run"
-    named = "format bug" in fault.headline or "not made" in fault.headline
-    return "noticed, place or kind wrong" if named else "missed"
+    if "format bug" in fault.headline or "not made" in fault.headline:
+        return "noticed, place or kind wrong"
+    return "called odd and harmless" if fault.odd > 0 else "missed"
 
 
 def alarms(files: pd.DataFrame) -> pd.DataFrame:
