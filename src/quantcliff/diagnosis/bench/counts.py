@@ -68,8 +68,8 @@ def disagreeing(pairs: pd.DataFrame, truth: str = "label") -> pd.DataFrame:
 
 def found(pairs: pd.DataFrame) -> pd.DataFrame:
     """One row per kind of planted fault and model: kind, model, weak, middle, strong (its strength, and whether it was
-    found with its place, called a fault with another place, called odd and harmless, or missed), smallest (the least strength found from which
-    on all stronger ones are found too; "" where there is none).
+    found with its place, called a fault with another place, called odd and harmless, or missed), smallest (the least
+    strength found from which on all stronger ones are found too; "" where there is none).
     """
     rows = []
     for (kind, model), own in pairs[pairs["kind"] != ""].groupby(["kind", "model"], sort=False):
