@@ -59,4 +59,4 @@ def ship(found: dict[str, pd.DataFrame], about: dict[str, Any], folder: Path = F
 def _filled(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Texts that are missing as ""."""
     here = [name for name in columns if name in table]
-    return table.assign(**{name: table[name].fillna("").astype(str) for name in here})
+    return table.assign(**{name: table[name].astype(object).fillna("").astype(str) for name in here})
