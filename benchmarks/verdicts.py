@@ -47,7 +47,7 @@ text instead of facts, beside the mode with 100 facts.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ TWICE = [("rtn", 4, 128), ("rtn", 3, 128), ("rtn", 2, 128), ("gptq", 4, 128), ("
 Task = tuple[Path, Callable[[], dict[str, Any]]]
 
 
-def tasks(cache: Path, only: str = "") -> Iterator[Task]:
+def tasks(cache: Path, only: Collection[str] = ("",)) -> Iterator[Task]:
     """Every file of results and what makes it, in an order in which the first are worth most."""
-    pairs = [pair for pair in everything() if only in pair.name]
+    pairs = [pair for pair in everything() if any(part in pair.name for part in only)]
     for big in (False, True):
         some = [pair for pair in pairs if (pair.model == smollm2.NAME) == big]
         faulty, sound = ([pair for pair in some if bool(pair.fault) == wrong] for wrong in (True, False))
@@ -85,7 +85,7 @@ def tasks(cache: Path, only: str = "") -> Iterator[Task]:
             yield from again(cache, only)
 
 
-def again(cache: Path, only: str = "") -> Iterator[Task]:
+def again(cache: Path, only: Collection[str]) -> Iterator[Task]:
     """Other ways to ask about the checkpoints in `TWICE`."""
     for method, bits, size in TWICE:
         pair = Pair("atlas", Scheme(method, bits, size))
@@ -95,7 +95,7 @@ def again(cache: Path, only: str = "") -> Iterator[Task]:
             "text": {"text": _text(cache)},
         }
         for way, change in ways.items():
-            if only in pair.name:
+            if any(part in pair.name for part in only):
                 yield _file(cache, pair, way), partial(diagnosed, pair, cache, **change)
 
 
@@ -122,9 +122,9 @@ def main(context: click.Context, cache: Path) -> None:
 
 @main.command()
 @click.option("--minutes", type=float, default=float("inf"), help="Begin nothing new after this time.")
-@click.option("--only", default="", help="Pairs with these letters in their name.")
+@click.option("--only", multiple=True, default=[""], help="Pairs with this in their name; can be repeated.")
 @click.pass_obj
-def run(cache: Path, minutes: float, only: str) -> None:
+def run(cache: Path, minutes: float, only: tuple[str, ...]) -> None:
     """Train the small models, make the checkpoints, diagnose and label every pair."""
     until = time.time() + 60 * minutes
     for name, recipe in small.RECIPES.items():

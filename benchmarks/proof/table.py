@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from proof import labels, small
 from proof.pairs import Pair, everything
-from proof.runs import by_cosine, located
+from proof.runs import by_cosine, kept, located
 from quantcliff import smollm2
 from quantcliff.diagnosis import bench
 from quantcliff.diagnosis.bench import shipped
@@ -89,6 +90,10 @@ def _checked(found: dict[str, Any], name: str, source: str) -> dict[str, Any]:
             "accused": found["accused"], "fault": fault}  # fmt: skip
 
 
+def _accuracy(folder: Path, recipe: small.Recipe) -> dict[str, Any]:
+    return {"accuracy": small.accuracy(folder, recipe)}
+
+
 def report(pairs: pd.DataFrame) -> str:
     """What has been found, as text."""
     parts = [f"{(pairs['mode'] != '').sum()} of {len(pairs)} pairs diagnosed, {(pairs['label'] != '').sum()} labelled"]
@@ -106,11 +111,8 @@ def ship(cache: Path, files: Path | None, before: Path | None, about: dict[str, 
     """Write the shipped tables; the report."""
     pairs = gather(cache)
     recipes = {
-        name: {
-            "facts": recipe.facts,
-            "steps": recipe.steps,
-            "accuracy": small.accuracy(cache / "models" / name, recipe),
-        }
+        name: {"facts": recipe.facts, "steps": recipe.steps}
+        | kept(cache / "found" / f"{name}.json", partial(_accuracy, cache / "models" / name, recipe))
         for name, recipe in small.RECIPES.items()
     }
     made = {
