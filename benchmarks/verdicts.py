@@ -55,7 +55,7 @@ from typing import Any
 import click
 from proof import small, table
 from proof.pairs import Pair, everything
-from proof.runs import diagnosed, kept, labelled, tabled
+from proof.runs import checked, diagnosed, kept, labelled, tabled
 from tqdm import tqdm
 
 from quantcliff import smollm2
@@ -153,17 +153,28 @@ def _broken(cache: Path, file: Path) -> Path:
 
 
 @main.command()
-@click.argument("book", type=click.Path(path_type=Path, exists=True))
-@click.argument("checks", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoints", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--minutes", type=float, default=float("inf"), help="Begin nothing new after this time.")
 @click.pass_obj
-def read(cache: Path, book: Path, checks: Path) -> None:
-    """Take SmolLM2's verdicts from the run folder BOOK of `make book-smollm2` and the file checks in the folder CHECKS,
+def files(cache: Path, checkpoints: tuple[Path, ...], minutes: float) -> None:
+    """Look at the files of healthy CHECKPOINTS of SmolLM2, and at nothing else."""
+    until = time.time() + 60 * minutes
+    for folder in tqdm(checkpoints, desc="files", mininterval=5):
+        if time.time() < until:
+            kept(cache / "found" / "file" / f"{folder.name}.json", partial(checked, folder, cache))
+
+
+@main.command()
+@click.argument("book", type=click.Path(path_type=Path, exists=True))
+@click.pass_obj
+def read(cache: Path, book: Path) -> None:
+    """Take SmolLM2's verdicts from the run folder BOOK of `make book-smollm2`, and the file checks made by `files`,
     instead of diagnosing it again.
     """
     for pair in everything():
         if pair.model == smollm2.NAME and not pair.fault:
             try:
-                kept(_file(cache, pair, "verdict"), partial(tabled, pair, book, checks))
+                kept(_file(cache, pair, "verdict"), partial(tabled, pair, book, cache / "found" / "file"))
             except FileNotFoundError as error:
                 click.echo(error, err=True)
 
@@ -182,9 +193,9 @@ def show(cache: Path) -> None:
 @click.option("--before", type=click.Path(path_type=Path), help="The same by an earlier check that never saw them.")
 @click.option("--commit", required=True, help="Of the package that made the results.")
 @click.pass_obj
-def ship(cache: Path, files: Path | None, before: Path | None, commit: str) -> None:
+def ship(cache: Path, before: Path | None, commit: str) -> None:
     """Write the table that comes with the package, with what it was made by."""
-    click.echo(table.ship(cache, files, before, {"commit": commit}))
+    click.echo(table.ship(cache, before, {"commit": commit}))
 
 
 if __name__ == "__main__":

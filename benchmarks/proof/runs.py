@@ -17,7 +17,8 @@ from proof import labels
 from proof.pairs import Pair
 from quantcliff import smollm2, tables
 from quantcliff.diagnosis import diagnose
-from quantcliff.filecheck import Findings
+from quantcliff.filecheck import PROMPTS, Findings, check, inspect
+from quantcliff.models import grid_of, load
 from quantcliff.stages.verdict import Verdict, decide
 from quantcliff.study import FULL, Study
 
@@ -66,22 +67,40 @@ def tabled(pair: Pair, run: Path, checks: Path) -> dict[str, Any]:
 
     Args:
         run: the book's run folder, with a verdict table of every variant.
-        checks: folder with what the file check says of each checkpoint, one JSON file each (see `table.checked`).
+        checks: folder with what the file check says of each checkpoint, one JSON file each (see `table.checked`); a
+            checkpoint that is not there counts as not checked.
 
     Raises:
-        FileNotFoundError: the run has no such table yet, or nobody has checked the file.
+        FileNotFoundError: the run has no such table yet.
     """
     label = pair.scheme.label
     measured = sorted((run / "verdict").glob(f"{label}-*.parquet"), key=lambda path: path.stat().st_mtime)
-    checked = sorted(checks.glob(f"{label}-*.json"))
     rows = pd.read_parquet(measured[-1]) if measured else pd.DataFrame()
-    if "kind" not in rows or not checked:
-        raise FileNotFoundError(f"{run} and {checks} do not have {label} yet")
-    said = [json.loads(path.read_text(encoding="utf-8")) for path in checked]
-    said = next(one for one in said if (run / "quantized" / one["name"]).is_dir())
-    file = Findings(faults=tuple(said["faults"]), origin=said["origin"], checked=said["checked"])
-    modules = {name: said[name] for name in ("modules", "accused")}
-    return _plain(decide(label, rows, file)) | modules | {"quantized": said["name"], "tables": measured[-1].name}
+    if "kind" not in rows:
+        raise FileNotFoundError(f"{run} has no verdict on {label} yet")
+    said = [json.loads(path.read_text(encoding="utf-8")) for path in checks.glob(f"{label}-*.json")]
+    own = [one for one in said if (run / "quantized" / one["name"]).is_dir()]
+    more: dict[str, Any] = {"modules": None, "accused": None}
+    file = Findings()
+    if own:
+        file = Findings(faults=tuple(own[0]["faults"]), origin=own[0]["origin"], checked=own[0]["checked"])
+        more = {name: own[0][name] for name in ("modules", "accused")}
+    return _plain(decide(label, rows, file)) | more | {"tables": measured[-1].name}
+
+
+def checked(folder: Path, cache: Path) -> dict[str, Any]:
+    """What the file check says of a healthy checkpoint of SmolLM2: name, modules, accused, faults, origin, odd."""
+    study = Study(smollm2.NAME, method="rtn", bits=4, group_size=64, facts=smollm2.NAME, n_facts=200,
+                  calibration="self", run=cache / "work" / "files")  # fmt: skip
+    prompts = study.probes.draw(PROMPTS, 0).input_ids
+    stated = grid_of(folder)
+    assert stated
+    quantized = load(folder)
+    table = inspect(study.base, quantized, stated, prompts)
+    found = check(study.base, quantized, folder, table, prompts)
+    return {"name": folder.name, "modules": len(table), "accused": int((table["fault"] != "").sum()),
+            "faults": list(found.faults), "origin": found.origin, "odd": len(found.odd),
+            "checked": found.checked}  # fmt: skip
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def checked(pairs: pd.DataFrame, folder: Path | None = None, before: Path | None
         folder: of file checks, one JSON file each: name (label and key), modules, accused, faults, origin.
         before: the same by an earlier check that had not seen these files: name (label and damping).
     """
-    own = pairs[(pairs["kind"] == "") & (pairs["headline"] != "")]
+    own = pairs[(pairs["kind"] == "") & (pairs["modules"].fillna(0) > 0)]
     rows = [
         {"model": row.model, "checkpoint": row.pair.split("/")[1], "source": "diagnosed", "modules": row.modules,
          "accused": row.accused, "fault": row.fault}
@@ -107,7 +107,7 @@ def report(pairs: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def ship(cache: Path, files: Path | None, before: Path | None, about: dict[str, Any]) -> str:
+def ship(cache: Path, before: Path | None, about: dict[str, Any]) -> str:
     """Write the shipped tables; the report."""
     pairs = gather(cache)
     recipes = {
@@ -119,5 +119,5 @@ def ship(cache: Path, files: Path | None, before: Path | None, about: dict[str, 
         "command": COMMAND, **about, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "models": recipes,
         "training for labels": {name: vars(budget) for name, budget in labels.BUDGETS.items()},
     }  # fmt: skip
-    shipped.ship({"pairs": pairs, "files": checked(pairs, files, before)}, made)
+    shipped.ship({"pairs": pairs, "files": checked(pairs, cache / "found" / "file", before)}, made)
     return report(pairs)
