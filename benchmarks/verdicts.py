@@ -187,9 +187,6 @@ def show(cache: Path) -> None:
 
 
 @main.command()
-@click.option(
-    "--files", type=click.Path(path_type=Path), help="Folder of further file checks (JSON, one a checkpoint)."
-)
 @click.option("--before", type=click.Path(path_type=Path), help="The same by an earlier check that never saw them.")
 @click.option("--commit", required=True, help="Of the package that made the results.")
 @click.pass_obj
