@@ -110,11 +110,10 @@ def report(pairs: pd.DataFrame) -> str:
 def ship(cache: Path, before: Path | None, about: dict[str, Any]) -> str:
     """Write the shipped tables; the report."""
     pairs = gather(cache)
-    recipes = {
-        name: {"facts": recipe.facts, "steps": recipe.steps}
-        | kept(cache / "found" / f"{name}.json", partial(_accuracy, cache / "models" / name, recipe))
-        for name, recipe in small.RECIPES.items()
-    }
+    recipes = {}
+    for name, recipe in small.RECIPES.items():
+        found = kept(cache / "found" / f"{name}.json", partial(_accuracy, cache / "models" / name, recipe))
+        recipes[name] = {"facts": recipe.facts, "steps": recipe.steps, "accuracy": found["accuracy"]}
     made = {
         "command": COMMAND, **about, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "models": recipes,
         "training for labels": {name: vars(budget) for name, budget in labels.BUDGETS.items()},
