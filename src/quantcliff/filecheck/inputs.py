@@ -30,7 +30,7 @@ def on_inputs(
 
     def hook(name: str) -> Callable:
         def measured(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            found[name] = measures[name](module, args[0][real])
+            found[name] = measures[name](module, args[0].flatten(0, -2)[real.flatten()])
 
         return measured
 

@@ -1,4 +1,4 @@
-"""In: a checkpoint folder or a GGUF file. Out: a plain, dequantized Hugging Face model, its settings, and pairs of models."""
+"""In: a checkpoint folder or a GGUF file. Out: a plain, dequantized model, what its files state, pairs of models."""
 
 from quantcliff.models import dequantize
 from quantcliff.models.columns import column_order

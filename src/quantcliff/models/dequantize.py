@@ -50,12 +50,12 @@ def prepare(config: PretrainedConfig, name: str) -> None:
 
 
 @contextmanager
-def packed_embeddings() -> Iterator[None]:
-    """While transformers loads: it would initialise embeddings that have no weights yet, only packed ones."""
+def packed_modules() -> Iterator[None]:
+    """While transformers loads: it would initialise layers that have no weights yet, only packed ones."""
     initialize = PreTrainedModel._initialize_weights
 
     def skip(self: PreTrainedModel, module: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(module, torch.nn.Embedding) or hasattr(module, "weight"):
+        if not isinstance(module, torch.nn.Embedding | torch.nn.Linear) or hasattr(module, "weight"):
             initialize(self, module, *args, **kwargs)
 
     PreTrainedModel._initialize_weights = skip

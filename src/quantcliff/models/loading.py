@@ -88,7 +88,7 @@ def load(
     config, tokenizer = config_of(folder if base is None or not gguf_file.made(folder) else base), tokenizer_of(folder)
     if hasattr(config, "quantization_config"):
         dequantize.prepare(config, str(folder))
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), dequantize.packed_embeddings():
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), dequantize.packed_modules():
             hf = pretrained(folder, config, kind)
             hf = dequantize.plain(hf, config_of(folder), kind, str(folder))
     else:

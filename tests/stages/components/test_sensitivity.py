@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from families import wrapped
 
 from quantcliff import models, tables
 from quantcliff.charts import components as charts
@@ -84,6 +85,16 @@ def test_modules_cannot_be_exchanged_where_norms_differ(tiny_llama):
     assert {part for part, _ in parts} == {"all", "layer"}
     assert "model.layers.1.input_layernorm.weight" in parts["layer", "1"]
     assert all(".1." in name for name in parts["layer", "1"])
+
+
+def test_experts_are_modules_and_count_among_the_weights():
+    base = wrapped("mixtral")
+    parts = sensitivity.parts_of(base, damaged(base, "down_proj"))
+    modules = {name for part, name in parts if part == "module"}
+    assert modules == {"q_proj", "k_proj", "v_proj", "o_proj", "experts.gate_up_proj", "experts.down_proj"}
+    sizes = {name: weight.numel() for name, weight in base.hf.named_parameters()}
+    every = {name for (part, _), names in parts.items() if part == "module" for name in names}
+    assert sum(size for _, size in sensitivity._matrices(base).values()) == sum(sizes[name] for name in every)
 
 
 def test_parts_of_a_model_without_a_gate(tiny_neox):

@@ -222,7 +222,7 @@ def summary(table: pd.DataFrame, position: str = "last") -> pd.DataFrame:
     rows = table[(table["variant"] != FULL) & (table["position"] == position) & table["head"].isna()]
     rows = rows[rows["measure"].isin(list(PERFECT))]
     index = ["variant", "method", "bits", "measure"]
-    means = rows.pivot_table(index=index, columns="condition", values=["estimate", "shuffled"], sort=False)
+    means = rows.groupby([*index, "condition"], sort=False)[["estimate", "shuffled"]].mean().unstack(sort=False)
     found = means["estimate"].assign(shuffled=means["shuffled"]["in_situ"]).reset_index()
     perfect = found["measure"].map(PERFECT)
     return found.assign(own=(found["clean"] - perfect) / (found["in_situ"] - perfect))

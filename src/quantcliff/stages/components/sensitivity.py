@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from quantcliff import stats
-from quantcliff.models import LAYER, Model, layer_of, linears, splice
+from quantcliff.models import LAYER, Model, layer_of, linears, splice, stacks
 from quantcliff.probes import Probes
 from quantcliff.quantizers import unsmoothed
 from quantcliff.study import Study
@@ -18,19 +18,28 @@ from quantcliff.tracing import Runner, score
 def parts_of(base: Model, quantized: Model) -> dict[tuple[str, str], list[str]]:
     """Parameter names of every part to quantize alone: ("all", "all"), ("module", "v_proj") or ("layer", "3").
 
-    A layer takes all its parameters. Where the two models differ in more than weights of linear layers (norms or biases
-    trained or rescaled), a module cannot be exchanged alone, and only layers are given.
+    A layer takes all its parameters, a module of experts those of all of them: ("module", "experts.down_proj"). Where
+    the two models differ in more than such weights (norms or biases trained or rescaled), a module cannot be exchanged
+    alone, and only layers are given.
     """
     own, other = dict(base.hf.named_parameters()), dict(quantized.hf.named_parameters())
-    weights = [f"{name}.weight" for name in linears(base.hf.config)]
+    weights = _matrices(base)
     in_layers = [name for name in own if LAYER.search(name)]
     parts: dict[tuple[str, str], list[str]] = {("all", "all"): list(own)}
     if all(torch.equal(own[name], other[name]) for name in in_layers if name not in weights):
-        for name in weights:
-            parts.setdefault(("module", name.split(".")[-2]), []).append(name)
+        for name, (kind, _) in weights.items():
+            parts.setdefault(("module", kind), []).append(name)
     for name in in_layers:
         parts.setdefault(("layer", str(layer_of(name))), []).append(name)
     return parts
+
+
+def _matrices(model: Model) -> dict[str, tuple[str, int]]:
+    """Type of module and number of weights of every parameter that quantizers round, by name."""
+    shapes = linears(model.hf.config).items()
+    found = {f"{name}.weight": (name.split(".")[-1], rows * columns) for name, (rows, columns) in shapes}
+    experts = stacks(model.hf).items()
+    return found | {name: (".".join(name.split(".")[-2:]), parameter.numel()) for name, parameter in experts}
 
 
 def cost(base: Model, quantized: Model, probes: Probes, seed: int = 0) -> pd.DataFrame:
@@ -45,7 +54,7 @@ def cost(base: Model, quantized: Model, probes: Probes, seed: int = 0) -> pd.Dat
         (loss / share: what the loss would be if every quantized weight cost as much as these).
     """
     before = score(Runner(splice(base, base, lambda name: False)), probes)["probability"]
-    sizes = {f"{name}.weight": rows * columns for name, (rows, columns) in linears(base.hf.config).items()}
+    sizes = {name: size for name, (_, size) in _matrices(base).items()}
     rows = []
     parts = parts_of(base, quantized)
     for (part, name), names in tqdm(parts.items(), desc=f"parts of {quantized.name}", leave=False, disable=None):
