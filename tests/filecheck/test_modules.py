@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from families import wrapped
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import SIZES, TEXT, save
@@ -15,8 +16,8 @@ from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.filecheck import check, modules, rounding
 from quantcliff.filecheck import groups as grouped
-from quantcliff.models import levels
-from quantcliff.quantizers import Scheme, planted, quantize
+from quantcliff.models import levels, linears
+from quantcliff.quantizers import Scheme, links, planted, quantize
 from quantcliff.stages.verdict import weights
 from quantcliff.study import Study
 
@@ -216,9 +217,14 @@ def test_a_group_size_that_does_not_divide_the_rows_is_the_whole_row(base: Path,
 
 
 def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong() -> None:
-    assert "mlp.down_proj" in modules._twin("mlp.up_proj")
-    assert "self_attn.v_proj" in modules._twin("self_attn.o_proj")
-    assert modules._twin("mlp.gate_proj") == ""
+    base = wrapped("llama")
+    found, layers = links(base.hf), linears(base.hf.config)
+    assert "mlp.down_proj" in modules._twin("model.layers.1.mlp.up_proj", found, layers)
+    assert "self_attn.v_proj" in modules._twin("model.layers.1.self_attn.o_proj", found, layers)
+    assert modules._twin("model.layers.1.mlp.gate_proj", found, layers) == ""
+    fused = wrapped("phi3")
+    name = "model.layers.1.mlp.down_proj"
+    assert "mlp.gate_up_proj" in modules._twin(name, links(fused.hf), linears(fused.hf.config))
 
 
 def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:
