@@ -131,6 +131,25 @@ def test_scales_are_undone_whatever_the_architecture(name: str) -> None:
         torch.testing.assert_close(weight, base.hf.state_dict()[key], atol=1e-4, rtol=1e-4, msg=key)
 
 
+def test_a_norm_is_undone_where_rows_of_its_only_reader_have_large_factors_of_their_own() -> None:
+    """Gate and up in one matrix, of which a few strong rows of up have been made small: so AWQ treats outliers."""
+    base = wrapped("phi3")
+    strong, generator = slice(64, 128, 10), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in base.hf.model.layers:
+            layer.mlp.gate_up_proj.weight[strong] *= 12
+    smoothed = replace(base, hf=copy.deepcopy(base.hf))
+    with torch.no_grad():
+        for layer in smoothed.hf.model.layers:
+            scales = torch.exp(0.1 * torch.randn(32, generator=generator))
+            layer.post_attention_layernorm.weight /= scales
+            layer.mlp.gate_up_proj.weight *= scales
+            layer.mlp.gate_up_proj.weight[strong] /= 5
+            layer.mlp.down_proj.weight[:, ::10] *= 5
+    for key, weight in unsmoothed(base, smoothed).hf.state_dict().items():
+        torch.testing.assert_close(weight, base.hf.state_dict()[key], atol=1e-4, rtol=1e-4, msg=key)
+
+
 @pytest.mark.parametrize("name", ["olmo3", "exaone4"])
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_rounding_alone_is_never_taken_for_scales_where_no_norm_tells(name: str, bits: int) -> None:

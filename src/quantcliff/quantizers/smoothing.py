@@ -95,7 +95,8 @@ def _moved_norm(link: Link, mine: Modules, theirs: Modules, rounded: bool) -> bo
     gain = _gain(link, mine, theirs)
     if torch.allclose(gain, torch.ones_like(gain), rtol=STORED, atol=0):
         return False
-    return any(_made_up_for(mine[reader], theirs[reader], gain, rounded) for reader in link.readers)
+    pairs = [(mine[reader], theirs[reader], gain, rounded) for reader in link.readers]
+    return any(_made_up_for(*pair) or _made_up_for(*pair, alone=True) for pair in pairs)
 
 
 def _moved_rows(link: Link, mine: Modules, theirs: Modules, rounded: bool, alone: bool) -> Tensor | None:
@@ -120,9 +121,10 @@ def _shared(link: Link, mine: Modules, theirs: Modules, rounded: bool) -> Float[
 
 def _made_up_for(mine: nn.Module, theirs: nn.Module, gain: Tensor, rounded: bool, alone: bool = False) -> bool:
     """Whether the columns of a reader's weights lie nearer to each other in size with the gain moved into them than
-    without; over a whole column rounding averages out. `alone`: by how much, and a factor that all share is none.
+    without; over a whole column rounding averages out. `alone`: by how much; a factor that all share is none, and rows
+    may have factors of their own (those of `up` in a fused gate and up, which the next layer takes back).
     """
-    before = _factors(mine, theirs, rounded, columns=True).log()
+    before = _factors(mine, theirs, rounded, columns=True, alike=alone).log()
     after = before + gain.abs().clamp(min=1e-30).log()
     if alone:
         return bool(after.var(correction=0) < ALONE * before.var(correction=0))
@@ -138,15 +140,20 @@ def _take_norm(mine: nn.Module, theirs: nn.Module, gain: Tensor) -> None:
         bias.div_(gain)
 
 
-def _factors(mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool) -> Tensor:
-    """Factor of each row, or column, of `mine` over that of `theirs`; `mine` is the rounded one, or else `theirs`."""
-    return _estimates(mine, theirs, rounded, columns)[0]
+def _factors(mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool, alike: bool = False) -> Tensor:
+    """Factor of each row, or column, of `mine` over that of `theirs`; `mine` is the rounded one, or else `theirs`.
+    `alike`: with all rows brought to the same size first.
+    """
+    return _estimates(mine, theirs, rounded, columns, alike)[0]
 
 
-def _estimates(mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool) -> tuple[Tensor, Tensor]:
+def _estimates(
+    mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool, alike: bool = False
+) -> tuple[Tensor, Tensor]:
     """`_factors`, and the inverse variance of their logarithms: squared size over what the fit leaves, by weights."""
     assert isinstance(mine.weight, Tensor) and isinstance(theirs.weight, Tensor)
-    one, other = (weight.T if columns else weight for weight in (mine.weight, theirs.weight))
+    both = [nn.functional.normalize(w, dim=1) if alike else w for w in (mine.weight, theirs.weight)]
+    one, other = (weight.T if columns else weight for weight in both)
     noisy, exact = (one, other) if rounded else (other, one)
     gain = row_gain(noisy, exact)
     fit = gain[:, None] * exact
