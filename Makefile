@@ -1,5 +1,6 @@
 # make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
 # make book-smollm2: the whole book about SmolLM2, an hour or more. make picture: the chart in README.md.
+# make matrix: what works on which architecture, tried on all of them.
 # make benchmark: our ways of computing beside the plain ones.
 # VENV=folder puts the environment elsewhere; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids CUDA wheels.
 
@@ -9,7 +10,7 @@ TORCH_INDEX ?=
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 BIN = $(VENV)/bin
 
-.PHONY: smollm2 book book-smollm2 test picture benchmark clean
+.PHONY: smollm2 book book-smollm2 test matrix picture benchmark clean
 
 book: $(VENV)/.book-installed smollm2
 	$(BIN)/quantcliff build
@@ -26,6 +27,9 @@ test: $(VENV)/.test-installed smollm2
 # The real language model of the book, fetched once (93 MB); where it cannot be had, the book says what is missing.
 smollm2: $(VENV)/.book-installed
 	@$(BIN)/quantcliff fetch smollm2 || true
+
+matrix: $(VENV)/.test-installed
+	MATRIX=1 $(BIN)/python -m pytest -q -s tests/test_matrix.py
 
 picture: $(VENV)/.book-installed
 	$(BIN)/python -m quantcliff.charts.picture _build/atlas/tables/macro.parquet book/_static/cliff.png

@@ -26,6 +26,24 @@ def test_failed_claim_on_another_model_is_reported():
     assert lines[-2:] == ["| This holds. | holds |", "| This does \\| not. | **does not hold** |"]
 
 
+def test_a_claim_about_nothing_neither_holds_nor_fails():
+    claims = Claims(strict=True)
+    claims.check("one", "This holds.", True)
+    claims.check("two", "Lost answers are near.", np.nan >= 0.8, applies=False)
+    lines = claims.report().data.splitlines()
+    assert lines[0] == (
+        "Claims of this page that hold here: 1 of 1. 1 more is about something that there is none of here."
+    )
+    assert lines[-1] == "| Lost answers are near. | nothing to say it of |"
+
+
+def test_a_number_that_is_none_is_a_dash(monkeypatch):
+    shown = []
+    monkeypatch.setattr(book_text, "display", lambda value: shown.append(value.data))
+    book_text.say(f"{np.nan:.0%} of the nanotubes, {np.nan:+.1f} nats, {0.5:.0%} of Hanan's, `nan`.")
+    assert shown == ["– of the nanotubes, – nats, 50% of Hanan's, `nan`."]  # noqa: RUF001
+
+
 def test_one_name_is_one_claim():
     claims = Claims(strict=False)
     claims.check("one", "This holds.", True)

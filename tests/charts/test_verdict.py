@@ -1,11 +1,10 @@
 """Charts of a verdict say what they show: the questions, and one of them over the depth of a model."""
 
-from types import SimpleNamespace
-
 import pandas as pd
 
 from quantcliff.charts import verdict as charts
-from quantcliff.stages.verdict import questions
+from quantcliff.stages.verdict import QUESTION, decide
+from quantcliff.stages.verdict.rule import joined
 
 
 def test_the_questions_of_every_model() -> None:
@@ -15,7 +14,7 @@ def test_the_questions_of_every_model() -> None:
          "note": ""}
         for name, value in values.items()
     ]  # fmt: skip
-    found = SimpleNamespace(questions=questions.answers(pd.DataFrame(rows)))
+    found = decide("a", joined({QUESTION: pd.DataFrame(rows).astype({"layer": "Int64"})}))
     spec = charts.answers({"a": found}, {"a": "gptq 2"}).to_dict()
     said = "forms no (X 0.60), responds yes (0.90), alone yes (0.50?), inherited inherited (< 0.10)"
     assert f"gptq 2: {said}" in spec["description"]

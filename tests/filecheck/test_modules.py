@@ -16,7 +16,7 @@ from quantcliff.errors import InputError
 from quantcliff.filecheck import check, modules, rounding
 from quantcliff.filecheck import groups as grouped
 from quantcliff.models import levels
-from quantcliff.quantizers import Scheme, planted, quantize
+from quantcliff.quantizers import Scheme, links, planted, quantize
 from quantcliff.stages.verdict import weights
 from quantcliff.study import Study
 
@@ -215,10 +215,15 @@ def test_a_group_size_that_does_not_divide_the_rows_is_the_whole_row(base: Path,
     assert one.equals(other)
 
 
-def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong() -> None:
-    assert "mlp.down_proj" in modules._twin("mlp.up_proj")
-    assert "self_attn.v_proj" in modules._twin("self_attn.o_proj")
-    assert modules._twin("mlp.gate_proj") == ""
+def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong(base: Path) -> None:
+    hf = models.load(base).hf
+    others = {
+        name.removeprefix("model.layers.0."): modules._twin(name, links(hf), models.linears(hf.config))
+        for name in models.linears(hf.config)
+    }
+    assert "mlp.down_proj" in others["mlp.up_proj"]
+    assert "mlp.up_proj" in others["mlp.down_proj"]
+    assert others["mlp.gate_proj"] == others["self_attn.o_proj"] == "", "two heads share a key-value head"
 
 
 def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:

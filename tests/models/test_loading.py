@@ -156,6 +156,15 @@ def test_a_broken_weight_file(copied: Path) -> None:
         models.load(copied)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_adapter_is_not_ignored(copied: Path, beside: bool) -> None:
+    (copied / "adapter_config.json").write_text("{}")
+    if not beside:
+        (copied / "config.json").unlink()
+    with pytest.raises(InputError, match=r"holds an adapter.*merge it"):
+        models.load(copied)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_and_inf_are_placed(copied: Path, value: float) -> None:
     def spoil(weights: dict[str, torch.Tensor]) -> None:
@@ -214,7 +223,7 @@ def test_quantizations_that_cannot_be_read(copied: Path, monkeypatch: pytest.Mon
         models.load(copied)
     edit_config(copied, lambda config: config.update(quantization_config={"quant_method": "gptq", "bits": 4}))
     monkeypatch.setattr(dequantize.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"GPTQ weights.*pip install quantcliff\[gptqmodel\]"):
+    with pytest.raises(InputError, match=r"GPTQ weights.*pip install '\.\[gptqmodel\]'"):
         models.load(copied)
     monkeypatch.setattr(dequantize.importlib.util, "find_spec", lambda name: object())
     overrides = {"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*v_proj": {}}}

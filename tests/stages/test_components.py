@@ -45,6 +45,36 @@ def test_entropy_of_uniform_and_one_hot():
     assert m.normalised_entropy(one_hot, torch.tensor([5])).item() == 0
 
 
+def test_a_sink_is_no_token_for_the_entropy_and_a_key_for_the_divergence():
+    """Attention that lands on no token: the entropy is that of the rest, a sink that swallows more is a divergence."""
+    pattern = patterns(0)
+    sunk = 0.15 * pattern
+    entropies = [m.normalised_entropy(rows, torch.tensor([7, 7, 7])) for rows in (pattern, sunk)]
+    torch.testing.assert_close(*entropies)
+    whole = [torch.cat([rows, (1 - rows.sum(-1, keepdim=True)).clamp(min=0)], -1) for rows in (pattern, sunk)]
+    one, other = (rows.double().numpy() for rows in whole)
+    expected = (
+        entropy((one + other) / 2, base=2, axis=1) - (entropy(one, base=2, axis=1) + entropy(other, base=2, axis=1)) / 2
+    )
+    np.testing.assert_allclose(m.jensen_shannon(pattern, sunk), expected, atol=1e-5)
+    assert m.jensen_shannon(sunk, sunk).max() == 0
+
+
+def test_rows_in_half_precision_have_no_sink():
+    pattern = patterns(1, keys=200).bfloat16().float()
+    assert (pattern.sum(-1) != 1).all()
+    torch.testing.assert_close(
+        m.normalised_entropy(pattern, torch.tensor([200])), torch.special.entr(pattern).sum(-1) / math.log(200)
+    )
+
+
+def test_what_is_not_there_has_no_measure():
+    there, absent = vectors(0), torch.full((3, 40), torch.nan)
+    for measure in (m.sign_flips, m.top_overlap, m.cosine):
+        assert measure(there, absent).isnan().all() and measure(absent, absent).isnan().all()
+        assert not measure(there, there).isnan().any()
+
+
 def test_entropy_counts_visible_keys_only():
     """A query at position 2 that looks evenly at its three keys has entropy 1, whatever padding follows."""
     scores = torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
@@ -280,6 +310,26 @@ def test_measures_are_those_of_recorded_sites(tiny_llama, tmp_path):
         }
         for measure, value in expected.items():
             np.testing.assert_allclose(found[position, "in_situ", measure, False][row, layer], value, atol=1e-5)
+
+
+def test_a_measure_without_any_value_has_rows_that_say_so():
+    nothing = np.full((50, 2), np.nan)
+    found = {("last", "clean", "jaccard", False): nothing, ("last", "clean", "jaccard", True): nothing,
+             ("last", "clean", "ffn_cosine", False): np.ones((50, 2))}  # fmt: skip
+    table = c.absent(found)
+    assert table["layer"].tolist() == [0, 1] and set(table["measure"]) == {"jaccard"} and (table["n"] == 0).all()
+    assert table["estimate"].isna().all() and list(table.columns) == list(c.table_of(found, {}).columns)
+
+
+def test_a_layer_without_a_site_is_nan_and_the_others_are_as_they_are():
+    draw = np.random.default_rng(0)
+    whole = draw.random((50, 3, 4))
+    partly = whole.copy()
+    partly[:, 1] = np.nan
+    one, other = (c.table_of({("last", "clean", "jsd", False): values}, {}) for values in (whole, partly))
+    rows = one["layer"] != 1
+    pd.testing.assert_frame_equal(one[rows], other[rows])
+    assert other.loc[~rows, ["estimate", "low", "high"]].isna().all(axis=None) and (other.loc[~rows, "n"] == 0).all()
 
 
 def test_prompts_without_subject_are_left_out(tiny_llama, tmp_path):

@@ -330,7 +330,7 @@ def test_work_counts_blocks_by_token_and_the_head_by_row(runners, name):
     fresh, tied = type(runner.model.hf)(runner.model.hf.config), name == "gemma"
     assert 3 * runner.block_size == fresh.num_parameters() - (1 if tied else 2) * head
     ffn = sum(weight.numel() for name, weight in fresh.named_parameters() if "layers.2.mlp." in name)
-    assert ffn > 0.5 * runner.block_size
+    assert ffn > 0.4 * runner.block_size
     spared = 6 * ffn  # the last block's FFN runs at the last tokens only
     assert work(lambda: runner.run(ids, last=last)) == pytest.approx(8 * 3 * runner.block_size + 2 * head - spared)
     assert work(lambda: runner.run(ids)) == pytest.approx(8 * 3 * runner.block_size + 8 * head)

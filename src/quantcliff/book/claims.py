@@ -19,6 +19,7 @@ class Claim:
     name: str
     sentence: str
     held: bool
+    applies: bool = True
 
 
 class Claims:
@@ -39,8 +40,12 @@ class Claims:
         self.strict = strict
         self.claims: list[Claim] = []
 
-    def check(self, name: str, sentence: str, held: bool | np.bool) -> bool:
+    def check(self, name: str, sentence: str, held: bool | np.bool, applies: bool | np.bool = True) -> bool:
         """Record a claim, its name unique on the page, and return whether it holds.
+
+        Args:
+            applies: False where there is nothing of what the claim is about, such as lost answers where none was lost;
+                it then neither holds nor fails.
 
         Raises:
             ClaimError: the claim does not hold and the page is strict; the message holds name and sentence.
@@ -49,8 +54,8 @@ class Claims:
         if any(claim.name == name for claim in self.claims):
             raise ValueError(f"claim {name!r} is checked twice")
         held = bool(held)
-        self.claims.append(Claim(name, sentence, held))
-        if self.strict and not held:
+        self.claims.append(Claim(name, sentence, held, bool(applies)))
+        if self.strict and applies and not held:
             raise ClaimError(f"the claim {name!r} does not hold on the embedded model: {sentence}")
         return held
 
@@ -58,10 +63,14 @@ class Claims:
         """One sentence and a table of all claims so far; a cell that ends in it shows both."""
         if not self.claims:
             return Markdown("This page makes no checked claim.")
-        held = sum(claim.held for claim in self.claims)
-        sentence = f"Claims of this page that hold here: {held} of {len(self.claims)}."
+        asked = [claim for claim in self.claims if claim.applies]
+        sentence = f"Claims of this page that hold here: {sum(claim.held for claim in asked)} of {len(asked)}."
+        if idle := len(self.claims) - len(asked):
+            sentence += f" {idle} more {'is' if idle == 1 else 'are'} about something that there is none of here."
+        words = {True: "holds", False: "**does not hold**"}
         rows = [
-            f"| {_cell(claim.sentence)} | {'holds' if claim.held else '**does not hold**'} |" for claim in self.claims
+            f"| {_cell(claim.sentence)} | {words[claim.held] if claim.applies else 'nothing to say it of'} |"
+            for claim in self.claims
         ]
         return Markdown("\n".join([sentence, "", "| Claim | Here |", "|---|---|", *rows]))
 

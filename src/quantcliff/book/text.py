@@ -1,14 +1,20 @@
 """Text that a code cell computes."""
 
+import re
 from textwrap import dedent
 
 import pandas as pd
 from IPython.display import Markdown, display
 
+NO_NUMBER = re.compile(r"(?<![\w`])[+-]?nan%?(?![\w`])")
+
 
 def say(text: str | Markdown) -> None:
-    """Show Markdown in the page: `say(f"At 4 bits {x:.1%} of the answers survive.")`; indented blocks are dedented."""
-    display(text if isinstance(text, Markdown) else Markdown(dedent(text).strip()))
+    """Show Markdown in the page: `say(f"At 4 bits {x:.1%} of the answers survive.")`; indented blocks are dedented.
+
+    A number that is none, since there was nothing to count, is shown as a dash.
+    """
+    display(text if isinstance(text, Markdown) else Markdown(NO_NUMBER.sub("–", dedent(text).strip())))  # noqa: RUF001
 
 
 def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> None:

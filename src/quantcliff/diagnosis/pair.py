@@ -5,8 +5,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from quantcliff import models
 from quantcliff.diagnosis import report
+from quantcliff.diagnosis.examples import COLUMNS, examples
+from quantcliff.diagnosis.made import made
+from quantcliff.diagnosis.page import page
 from quantcliff.stages import verdict
 from quantcliff.stages.verdict import NO_SIGNALS, Verdict, weights
 from quantcliff.study import FULL, Study
@@ -32,8 +37,8 @@ def diagnose(
     """The verdict on a quantized model, and its evidence on disk.
 
     The files are looked at first, then all signals are measured. Writes `verdict.json`, `verdict.html` (one page that
-    opens without a network), `weights.parquet` and `verdict.parquet` (signals as a whole and by layer). What was
-    measured before is read back from the same folder.
+    opens without a network), `weights.parquet`, `verdict.parquet` (signals, questions and next steps, as a whole and by
+    layer) and `examples.parquet`. What was measured before is read back from the same folder.
 
     Args:
         base, quantized: folders of models on this machine; "atlas" is the embedded base.
@@ -56,9 +61,14 @@ def diagnose(
     file = weights.findings(study, label, stored)
     stop = not file.comparable or (quick and (file.faults or file.origin))
     found = verdict.decide(label, measured := NO_SIGNALS if stop else verdict.measure(study), file)
-    about = _about(study, base, quantized)
-    _write(folder / "verdict.json", json.dumps({"about": about, **report.as_json(found)}, indent=1) + "\n")
-    _write(folder / "verdict.html", report.page(found, measured, stored, about))
+    about, how = _about(study, base, quantized), made(study, label, n_facts, quick)
+    if not stop and (beyond := _not_measured(study.runner(FULL))):
+        about = f"{about} {beyond}"
+        say(beyond)
+    shown = pd.DataFrame(columns=COLUMNS) if stop else examples(study, label)
+    content = {"about": about, "made": how, **report.as_json(found), "examples": report.records(shown)}
+    _write(folder / "verdict.json", json.dumps(content, indent=1) + "\n")
+    _write(folder / "verdict.html", page(found, measured, stored, shown, about, how))
     if not stop:
         say(_cost(study, Runner.work - before))
     return found
@@ -70,12 +80,26 @@ def _cost(study: Study, work: float) -> str:
     return f"Computed as much as {passes:.1f} plain forward passes over the {len(study.probes):,} prompts."
 
 
+def _not_measured(runner: Runner) -> str:
+    """What the architecture keeps from being measured in all layers, in words; "" where nothing."""
+    found = []
+    if runner.of_experts and len(runner.layers_of("post")) < runner.n_layers:
+        found.append("Each token visits a few experts of many, so their gates and neurons are not compared.")
+    if (with_attention := len(runner.layers_of("pattern"))) < runner.n_layers:
+        found.append(f"Attention is measured in the {with_attention} of {runner.n_layers} layers that have it.")
+    return " ".join(found)
+
+
 def _about(study: Study, base: str | Path, quantized: str | Path) -> str:
     variant = next(iter(study.variants.values()))
+    stated = models.quantization_of(quantized) or {}
     groups = "one group per row" if variant.group_size == -1 else f"groups of {variant.group_size}"
+    if block := stated.get("block"):
+        groups = f"blocks of {block[0]} by {block[1]}"
+    bits = f"{variant.bits}-bit floats" if "kind" in stated else f"{variant.bits} bits"
     asked = f"next tokens of {study.parameters.text}" if study.parameters.text else f"facts of {study.parameters.facts}"
     return (
-        f"{quantized} ({variant.method}, {variant.bits} bits, {groups}) beside {base}, asked "
+        f"{quantized} ({variant.method}, {bits}, {groups}) beside {base}, asked "
         f"{len(study.probes)} {asked}, seed {study.seed}."
     )
 

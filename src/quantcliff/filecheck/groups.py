@@ -73,16 +73,20 @@ KINDS = {
 
 
 def compare(
-    exact: Float[Tensor, "group size"], stored: Float[Tensor, "group size"], bits: int, symmetric: bool
+    exact: Float[Tensor, "group size"],
+    stored: Float[Tensor, "group size"],
+    bits: int,
+    symmetric: bool,
+    kind: str = "int",
 ) -> pd.DataFrame:
     """One row per group: match, match_rounded, stretch, reach, shift (see the module), same (share of its weights that
     lie on the level that plain rounding gives them), and the squared errors error and error_rounded; error_moved with
     the nearest whole number of steps of shift taken back, error_scaled with the best common factor taken out, and that
     factor.
 
-    A group whose base weights are all equal says nothing and gets the numbers of a perfect one.
+    A group whose base weights are all equal says nothing and gets the numbers of a perfect one. `kind`: as `nearest`.
     """
-    rounded, step = nearest(exact, bits, symmetric)
+    rounded, step = nearest(exact, bits, symmetric, kind)
     empty = exact.std(1, correction=0) < 1e-12
     found = {
         "match": _correlation(stored, exact),

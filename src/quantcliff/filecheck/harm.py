@@ -77,7 +77,7 @@ class Trial:
 
     `odd`: numbers of groups of `size` weights, counted along rows, that look odd. `plain`: the rest is plain rounding.
     `displaced`: whether each of these was found in another place, which is odd as well. `order`: the columns of the
-    weights here are these of the layer; None where they stand in the layer's own order.
+    weights here are these of the layer; None where they stand in the layer's own order. `kind` of levels: as `nearest`.
     """
 
     exact: Float[Tensor, "out in"]
@@ -89,6 +89,7 @@ class Trial:
     displaced: Bool[np.ndarray, " odd"]
     plain: bool
     order: Int[Tensor, " in"] | None = None
+    kind: str = "int"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,9 @@ def _errors(trial: Trial, inputs: Float[Tensor, "token in"]) -> _Errors:
         """Of each row, summed over tokens, both ways: (2, row)."""
         return weight @ (inputs @ difference.T.to(inputs.dtype)).square()
 
-    rounded = nearest(trial.exact.reshape(-1, trial.size), trial.bits, trial.symmetric)[0].reshape(trial.exact.shape)
+    rounded = nearest(trial.exact.reshape(-1, trial.size), trial.bits, trial.symmetric, trial.kind)[0].reshape(
+        trial.exact.shape
+    )
     off, rounding = trial.stored - trial.exact, rounded - trial.exact
     module = torch.stack([squared(off).sum(1), squared(rounding).sum(1)])
     rows = torch.tensor(_rows(trial))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quantcliff.models import LAYER, linears
+from quantcliff.models import linears, stacks
 
 
 def matrices(hf: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
@@ -17,7 +17,6 @@ def matrices(hf: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     parameters = dict(hf.named_parameters())
     for name in linears(hf.config):
         yield name, parameters[f"{name}.weight"].detach()
-    for name, parameter in parameters.items():
-        if parameter.ndim == 3 and LAYER.search(name):
-            for number, matrix in enumerate(parameter.detach()):
-                yield f"{name}.{number}", matrix
+    for name, parameter in stacks(hf).items():
+        for number, matrix in enumerate(parameter.detach()):
+            yield f"{name}.{number}", matrix

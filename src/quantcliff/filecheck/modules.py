@@ -1,6 +1,6 @@
 """Every linear layer of a quantized model beside the base's: groups that look odd, whether they do harm, in words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from quantcliff.filecheck.groups import KINDS, MATCH, compare, excess, faults
 from quantcliff.filecheck.harm import PLAIN, Outcome, Trial, try_out
 from quantcliff.filecheck.matrices import matrices
 from quantcliff.models import Model, column_order, infer, layer_of, linears
-from quantcliff.quantizers import CHAINS, unsmoothed
+from quantcliff.quantizers import Link, links, unsmoothed
 
 RAISED = 1.5
 """A module whose output is this many times as wrong as with plain rounding is at fault even where no group tells why:
@@ -25,8 +25,8 @@ def inspect(
     """Every linear layer and expert of a quantized model beside the base's, one row each.
 
     Args:
-        stated: bits, group_size, symmetric and mixed, as `levels.quantization_of` reads them. Where layers differ in
-            bits (mixed), those of each module are read off its weights.
+        stated: bits, group_size, symmetric, mixed and perhaps kind, as `levels.quantization_of` reads them. Where
+            layers differ in bits (mixed), those of each module are read off its weights.
         prompts: token ids on which modules are run, to tell harm from what only looks odd (`harm`). Without any, every
             odd group counts as faulty.
 
@@ -52,7 +52,7 @@ def inspect(
     for name, row in rows.items():
         row |= _judged(trials[name], seen[name], row, outcomes.get(name), stacked=name not in layers)
         if row["fault"] == "scale" and exact is not base:
-            row["detail"] += _twin(row["module"])
+            row["detail"] += _twin(name, links(base.hf), layers)
     return pd.DataFrame(list(rows.values()))
 
 
@@ -62,22 +62,24 @@ def _look(
     """A module's trial, its groups, what looks odd about each, and where the weights of displaced ones belong."""
     w, q = (weight.float().cpu() for weight in (exact, stored))
     bits, size, symmetric = stated["bits"], stated["group_size"], bool(stated["symmetric"])
+    levels = stated.get("kind", "int")
     order = None
     if stated.get("ordered") and (found := column_order(stored.cpu())):
         order, size = found
         w, q = w[:, order], q[:, order]
     if stated["mixed"]:
-        bits, size = infer(q, stated.get("precision", 0.0)) or (8, size)
+        even = infer(q, stated.get("precision", 0.0))
+        bits, size, levels = (*even, "int") if even else (8, size, levels)
     size = w.shape[1] if size == -1 or w.shape[1] % size else size
     exact, stored = (x if order is None else x[:, order.to(x.device)] for x in (exact, stored))
     w, q = w.reshape(-1, size), q.reshape(-1, size)
-    groups = compare(w, q, bits, symmetric)
+    groups = compare(w, q, bits, symmetric, levels)
     kind, belongs = faults(groups, w, q, symmetric)
     odd: Int[np.ndarray, " odd"] = np.flatnonzero(kind != "")
     plain = bool(groups.loc[kind == "", "same"].mean() > PLAIN)
     poor = (groups["match"] < MATCH * groups["match_rounded"]).tolist()
     displaced = np.isin(odd, [group for group, home in belongs.items() if poor[home]])
-    return Trial(exact, stored, bits, size, symmetric, odd, displaced, plain, order), groups, kind, belongs
+    return Trial(exact, stored, bits, size, symmetric, odd, displaced, plain, order, levels), groups, kind, belongs
 
 
 def _judged(
@@ -127,10 +129,12 @@ def _words(kind: str, group: int, row: pd.Series, per_row: int) -> str:
     return f"{place(group)}: " + (f"those of {place(int(row['belongs']))}" if kind == "order" else numbers[kind])
 
 
-def _twin(module: str) -> str:
+def _twin(name: str, found: Sequence[Link], layers: Collection[str]) -> str:
     """AWQ moves scales between two linear layers, so that from the weights alone either may be the wrong one."""
-    others = [first if second == module else second for first, second in CHAINS if module in (first, second)]
-    return f", or else those of {others[0]}, with which AWQ shares its scales" if others else ""
+    pairs = [(link.first, reader) for link in found for reader in link.readers if link.first in layers]
+    others = [first if second == name else second for first, second in pairs if name in (first, second)]
+    short = [other.split(f".{layer_of(other)}.", 1)[1] for other in others]
+    return f", or else those of {short[0]}, with which AWQ shares its scales" if short else ""
 
 
 def faulty(table: pd.DataFrame) -> Iterator[str]:

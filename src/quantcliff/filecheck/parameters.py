@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from quantcliff.models import linears, place
+from quantcliff.models import linears, place, stacks
 
 OWN = 2**-7
 """Relative difference that storing a number in bfloat16 explains, with a bit to spare."""
@@ -49,20 +49,20 @@ def compare_all(exact: PreTrainedModel, stored: PreTrainedModel) -> Iterator[Com
     Args:
         exact: the base in the quantized model's units.
     """
-    weights = {f"{name}.weight" for name in linears(exact.config)}
+    weights = {f"{name}.weight" for name in linears(exact.config)} | set(stacks(exact))
     mine, theirs = (dict(hf.named_parameters(remove_duplicate=False)) for hf in (exact, stored))
     ends = {_weight_of(exact.get_output_embeddings()): "head", _weight_of(exact.get_input_embeddings()): "embeddings"}
     seen: set[tuple[int, int]] = set()
     for name in mine:
-        if name in weights or mine[name].ndim > 2 or name not in theirs:
+        if name in weights or name not in theirs:
             continue
         pair = id(mine[name]), id(theirs[name])
         if pair in seen:  # tied in both
             continue
         what = "head" if pair[0] in {one for one, _ in seen} else ends.get(pair[0], _what(name, mine[name]))
         seen.add(pair)
-        a, b = mine[name].detach().float(), theirs[name].detach().float()
-        fault, elsewhere = _rows(a, b) if a.ndim == 2 else (_numbers(a, b), 0.0)
+        a, b = (part[name].detach().float() for part in (mine, theirs))
+        fault, elsewhere = _rows(a.flatten(1), b.flatten(1)) if a.ndim > 1 else (_numbers(a, b), 0.0)
         yield Compared(name, what, f"{place(name)}: {fault}" if fault else "", elsewhere)
 
 

@@ -1,10 +1,10 @@
-"""In: a checkpoint folder. Out: a plain, dequantized Hugging Face model, what its files state, and pairs of models."""
+"""In: a checkpoint folder or a GGUF file. Out: a plain, dequantized Hugging Face model, its settings, and pairs of models."""
 
 from quantcliff.models import dequantize
 from quantcliff.models.columns import column_order
 from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of, stated_of
 from quantcliff.models.levels import grid_of, infer
-from quantcliff.models.linears import LAYER, has_stacked_experts, layer_of, linears, place
+from quantcliff.models.linears import LAYER, has_stacked_experts, layer_of, linears, place, stacks
 from quantcliff.models.loading import (
     DTYPES,
     Model,
@@ -41,6 +41,7 @@ __all__ = [
     "pretrained",
     "quantization_of",
     "splice",
+    "stacks",
     "stated_of",
     "tokenizer_of",
     "twin",

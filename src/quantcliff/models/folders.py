@@ -8,7 +8,8 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 from quantcliff import atlas, smollm2
-from quantcliff.errors import InputError
+from quantcliff.errors import InputError, first_line
+from quantcliff.models import gguf_file
 from quantcliff.models.stored import check_pointers, check_stated
 
 
@@ -18,18 +19,26 @@ def named() -> dict[str, Path]:
 
 
 def folder_of(source: str | Path) -> Path:
-    """The checkpoint folder that `source` names; "atlas" is the embedded model, "smollm2" the fetched one.
+    """The checkpoint folder that `source` names; "atlas" is the embedded model, "smollm2" the fetched one, a GGUF file
+    stands for the folder that is made of it (`gguf_file`).
 
     Raises:
-        InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds Git LFS pointers;
-            SmolLM2 is not fetched yet.
+        InputError: it is not a folder, has no `config.json` or no safetensors weights, or holds an adapter or Git LFS
+            pointers; SmolLM2 is not fetched yet.
     """
     folder = named().get(str(source), Path(source).expanduser())
     if str(source) == smollm2.NAME and not folder.is_dir():
         raise InputError(f"SmolLM2 is not on this machine; {smollm2.HOW}")
+    if folder.suffix == ".gguf" and folder.is_file():
+        return gguf_file.unpacked(folder)
     if not folder.is_dir():
         raise InputError(
             f"{source} is not a folder; give the folder of a model on this machine, or 'atlas' or 'smollm2'"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{folder} holds an adapter, which changes weights that lie elsewhere; merge it into its base with peft's "
+            "merge_and_unload and give the folder of what that saves"
         )
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not a model: it has no config.json")
@@ -60,17 +69,20 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
     Returns:
         `format` (compressed-tensors, gptq, awq, ...), `method` (the algorithm where stated, else the format), `bits`
         and `group_size` (-1 = one group per row), `symmetric`, `mixed` (layers differ: the others are then those of
-        the layers with the fewest bits), and `ordered` where the columns of a group need not stand together.
+        the layers with the fewest bits); `ordered` where the columns of a group need not stand together, `kind` where
+        the levels are floats ("float", or "mx" where scales are powers of two), and `block` (rows, columns) where rows
+        share scales too: `group_size` is then the columns.
     """
     folder = folder_of(source)
     config = _config(folder).get("quantization_config")
     if not config:
-        return None
+        return gguf_file.stated(folder)
     style = str(config.get("quant_method", "unknown"))
     schemes = [group["weights"] for group in config.get("config_groups", {}).values() if group.get("weights")]
     first = min(schemes, key=lambda scheme: scheme.get("num_bits", 16), default=config)
     bits = first.get("num_bits", first.get("bits"))
-    group = first.get("group_size", -1)
+    block = first.get("block_structure") if first.get("strategy") == "block" else None
+    group = block[1] if block else first.get("group_size", -1)
     symmetric = first.get("symmetric", first.get("sym"))
     if symmetric is None and "zero_point" in first:
         symmetric = not first["zero_point"]
@@ -82,7 +94,9 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
         "symmetric": symmetric,
         "mixed": any(scheme != schemes[0] for scheme in schemes),
     }
-    return found | ({"ordered": True} if _ordered(first) else {})
+    if first.get("type") == "float":
+        found["kind"] = "mx" if first.get("scale_dtype") == "torch.uint8" else "float"
+    return found | ({"ordered": True} if _ordered(first) else {}) | ({"block": tuple(block)} if block else {})
 
 
 def _ordered(scheme: dict[str, Any]) -> bool:
@@ -119,8 +133,3 @@ def config_of(source: str | Path) -> PretrainedConfig:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} has a config.json that transformers cannot use: {first_line(error)}") from error
-
-
-def first_line(error: Exception) -> str:
-    """What an exception of a library says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,7 +18,8 @@ from torch import Tensor
 from quantcliff.errors import InputError
 from quantcliff.models import loading
 from quantcliff.models.columns import column_order
-from quantcliff.models.folders import folder_of, quantization_of
+from quantcliff.models.dequantize import check_readable
+from quantcliff.models.folders import config_of, folder_of, quantization_of, stated_of
 from quantcliff.models.linears import linears
 from quantcliff.models.stored import precision_of
 from quantcliff.models.uneven import uneven
@@ -33,10 +34,17 @@ def grid_of(folder: str | Path) -> dict[str, Any] | None:
     A dense file's has `precision` besides: the relative precision of its numbers.
 
     Raises:
-        InputError: the weights take few values that lie on no known levels.
+        InputError: the weights take few values that lie on no known levels, the format cannot be read, or the layers of
+            the architecture hold no linear layers to look at.
     """
-    stated = quantization_of(folder)
-    if stated:
+    if not linears(config_of(folder)):
+        raise InputError(
+            f"{folder}: a {config_of(folder).model_type} model keeps the weights of its layers in modules of another "
+            "kind than torch.nn.Linear (GPT-2 in Conv1D), which cannot be looked at; choose one with linear layers"
+        )
+    if stated := quantization_of(folder):
+        if stated["format"] != "gguf":
+            check_readable(stated_of(folder), str(folder))
         return stated
     model, precision = loading.load(folder), precision_of(folder_of(folder))
     weights = dict(model.hf.named_parameters())
@@ -65,7 +73,8 @@ def _hidden(matrices: list[Tensor], folder: Path, found: dict[str, Any]) -> dict
             return found | {"bits": grid[0], "group_size": size, "symmetric": even, "mixed": False, "ordered": True}
     if named := uneven(matrices[0]):
         name, bits, size = named
-        return found | {"method": name, "bits": bits, "group_size": size, "symmetric": False, "mixed": False}
+        kind = {"kind": "float"} if name == "fp8" else {}
+        return found | {"method": name, "bits": bits, "group_size": size, "symmetric": False, "mixed": False} | kind
     values = np.mean([len(row.unique()) for row in matrices[0][:64]]) / matrices[0].shape[1]
     if values < 0.5:
         raise InputError(

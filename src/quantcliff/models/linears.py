@@ -36,9 +36,20 @@ def _looked_at(kind: type[PretrainedConfig], config: str) -> tuple[dict[str, tup
     sizes = {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()
-        if type(module) is torch.nn.Linear and LAYER.search(name)
+        if isinstance(module, torch.nn.Linear) and LAYER.search(name)
     }
-    return sizes, any(parameter.ndim == 3 and LAYER.search(name) for name, parameter in model.named_parameters())
+    return sizes, bool(stacks(model))
+
+
+def stacks(hf: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Parameters in decoder layers that hold many matrices, one for each expert; a convolution's kernels are none."""
+    return {
+        f"{name}.{own}": parameter
+        for name, module in hf.named_modules()
+        if not isinstance(module, torch.nn.Conv1d) and LAYER.search(f"{name}.")
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3
+    }
 
 
 def place(name: str) -> str:

@@ -20,9 +20,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from quantcliff.errors import InputError
-from quantcliff.models import dequantize, experts
-from quantcliff.models.folders import config_of, digest_of, first_line, folder_of, named, stated_of
+from quantcliff.errors import InputError, first_line
+from quantcliff.models import dequantize, experts, gguf_file
+from quantcliff.models.folders import config_of, digest_of, folder_of, named, stated_of
 from quantcliff.models.linears import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -64,23 +64,31 @@ def check_dtype(dtype: str) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def load(source: str | Path, *, device: str = "cpu", dtype: str = "float32", name: str | None = None) -> Model:
+def load(
+    source: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    name: str | None = None,
+    base: str | Path | None = None,
+) -> Model:
     """Load a checkpoint folder, "atlas" or "smollm2" as a plain model; a quantized one comes back dequantized.
 
     Args:
         source: folder with `config.json`, safetensors and a tokenizer; nothing is ever downloaded.
         device: "cpu", "cuda" or "auto".
         dtype: "float32", "bfloat16" or "float16".
+        base: what it was quantized from. A GGUF file states few of its settings; it is run with the base's.
 
     Raises:
         InputError: not a model folder, tensors missing, an architecture or quantization that cannot be read, NaN or
             Inf in the weights, an unknown dtype, a device that is not there.
     """
     folder, device, kind = folder_of(source), check_device(device), check_dtype(dtype)
-    config, tokenizer = config_of(folder), tokenizer_of(folder)
+    config, tokenizer = config_of(folder if base is None or not gguf_file.made(folder) else base), tokenizer_of(folder)
     if hasattr(config, "quantization_config"):
         dequantize.prepare(config, str(folder))
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), dequantize.packed_embeddings():
             hf = pretrained(folder, config, kind)
             hf = dequantize.plain(hf, config_of(folder), kind, str(folder))
     else:

@@ -9,21 +9,24 @@ from quantcliff.quantizers.calibration import (
     token_batches,
 )
 from quantcliff.quantizers.checkpoints import check, export, quantize
+from quantcliff.quantizers.experts import storable
+from quantcliff.quantizers.links import Link, links
 from quantcliff.quantizers.own_text import self_text, sizes_of
 from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, Scheme, average_bits
-from quantcliff.quantizers.smoothing import CHAINS, norm_gain, row_gain, unsmoothed
+from quantcliff.quantizers.smoothing import norm_gain, row_gain, unsmoothed
 
 __all__ = [
     "CALIBRATION_DOCUMENTS",
-    "CHAINS",
     "METHODS",
     "SCALE_BITS",
+    "Link",
     "Scheme",
     "average_bits",
     "calibration_text",
     "check",
     "check_calibration",
     "export",
+    "links",
     "longest_input",
     "norm_gain",
     "quantize",
@@ -31,6 +34,7 @@ __all__ = [
     "row_gain",
     "self_text",
     "sizes_of",
+    "storable",
     "token_batches",
     "unsmoothed",
 ]

@@ -21,11 +21,11 @@ from quantcliff.models import (
     config_of,
     digest_of,
     folder_of,
-    has_stacked_experts,
     pretrained,
     quantization_of,
     tokenizer_of,
 )
+from quantcliff.quantizers import experts
 from quantcliff.quantizers.calibration import longest_input, token_batches
 from quantcliff.quantizers.compressor import awq_knows, compress
 from quantcliff.quantizers.scheme import Scheme
@@ -49,6 +49,7 @@ def quantize(base: Path | str, scheme: Scheme, calibration: Sequence[str], cache
         calibration = ()
     if scheme.method != "gptq":
         scheme = replace(scheme, damping=Scheme.damping)
+    scheme = experts.storable(scheme, config_of(folder))
     parts = [digest_of(folder), asdict(scheme), list(calibration), version("llmcompressor")]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     target = Path(cache) / f"{scheme.label}-{key}"
@@ -58,7 +59,8 @@ def quantize(base: Path | str, scheme: Scheme, calibration: Sequence[str], cache
 
 
 def export(base: Path | str, scheme: Scheme, calibration: Sequence[str], out: Path) -> None:
-    """Quantize into the folder `out`, which appears only when it is complete.
+    """Quantize into the folder `out`, which appears only when it is complete; a mixture of experts symmetrically
+    (`experts.storable`).
 
     Raises:
         InputError: as `quantize`, or `out` exists already.
@@ -66,6 +68,7 @@ def export(base: Path | str, scheme: Scheme, calibration: Sequence[str], out: Pa
     folder, out = _folder(base), Path(out)
     config = config_of(folder)
     check(scheme, config)
+    scheme = experts.storable(scheme, config)
     if out.exists():
         raise InputError(f"{out} exists already; give a folder that does not")
     if scheme.method != "rtn" and not calibration:
@@ -82,10 +85,7 @@ def check(scheme: Scheme, config: PretrainedConfig) -> None:
     scheme.check(config)
     if scheme.method == "awq" and not awq_knows(config):
         raise InputError(f"llm-compressor's AWQ does not know {config.model_type} models; choose gptq or rtn")
-    if scheme.method != "rtn" and has_stacked_experts(config):
-        raise InputError(
-            f"the experts of {config.model_type} models see too little of the calibration text each; choose rtn"
-        )
+    experts.check(scheme, config)
 
 
 def _folder(base: Path | str) -> Path:

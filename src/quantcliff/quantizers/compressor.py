@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from quantcliff.models import layer_of
+from quantcliff.quantizers import experts
 from quantcliff.quantizers.scheme import Scheme
 
 
@@ -26,7 +26,8 @@ def awq_knows(config: PretrainedConfig) -> bool:
     """Whether llm-compressor knows which norm and layer AWQ may rescale in models of this configuration."""
     with quiet():
         from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
-    return type(config).__name__.replace("Config", "ForCausalLM") in AWQ_MAPPING_REGISTRY
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return kind is not None and kind.__name__ in AWQ_MAPPING_REGISTRY
 
 
 def compress(
@@ -36,36 +37,45 @@ def compress(
     with quiet(), no_pinning():
         from llmcompressor import oneshot
 
-        experts = _unstack(model)
+        found = experts.unstack(model)
+        _simplify(model)
         data: dict[str, Any] = {}
         if scheme.method != "rtn":
             data["dataset"] = DataLoader([{"input_ids": ids} for ids in batches], batch_size=None)  # type: ignore[arg-type]
-        oneshot(model=model, tokenizer=tokenizer, recipe=_recipe(scheme, model.config, experts), output_dir=str(out),
+        oneshot(model=model, tokenizer=tokenizer, recipe=_recipe(scheme, model, bool(found)), output_dir=str(out),
                 shuffle_calibration_samples=False, **data)  # fmt: skip
+        if found:
+            experts.rename(out, model.config.model_type)
 
 
-def _unstack(model: PreTrainedModel) -> list[str]:
-    """Make experts that are stacked in one parameter linear layers of their own, in place; their names."""
-    from llmcompressor.modeling.moe.linearize import linearize_moe
-
-    before = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    linearize_moe(model)
-    now = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    return [name for name in now if name not in before]
+def _simplify(model: PreTrainedModel) -> None:
+    """Make linear layers of a class of their own (Falcon's) plain ones, in place: only those are stored packed."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.__class__ = torch.nn.Linear
 
 
-def _recipe(scheme: Scheme, config: PretrainedConfig, experts: list[str]) -> list:
+def _mappings(model: PreTrainedModel) -> list:
+    """What AWQ may rescale in this architecture; llm-compressor's list for BLOOM has an activation function, which has
+    no weights to rescale.
+    """
+    from compressed_tensors.utils import match_named_modules
+    from llmcompressor.modifiers.transform.awq.mappings import AWQ_MAPPING_REGISTRY
+
+    def has_weights(target: str) -> bool:
+        return all(hasattr(module, "weight") for _, module in match_named_modules(model, [target]))
+
+    return [one for one in AWQ_MAPPING_REGISTRY[type(model).__name__] if has_weights(one.smooth_layer)]
+
+
+def _recipe(scheme: Scheme, model: PreTrainedModel, has_experts: bool) -> list:
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
 
     by_bits: dict[int, list[str]] = defaultdict(list)
-    for name, bits in scheme.plan(config).items():
+    for name, bits in scheme.plan(model.config).items():
         by_bits[bits].append(name)
-    layer_bits = dict(scheme.bits_by_layer)
-    for name in experts:
-        if scheme.layers is None or layer_of(name) in scheme.layers:
-            by_bits[layer_bits.get(layer_of(name), scheme.bits)].append(name)
     weights = {"type": "int", "symmetric": scheme.symmetric, "observer": "memoryless_minmax", "strategy": "channel"}
     if scheme.group_size != -1:
         weights |= {"strategy": "group", "group_size": scheme.group_size}
@@ -73,10 +83,12 @@ def _recipe(scheme: Scheme, config: PretrainedConfig, experts: list[str]) -> lis
         f"group_{bits}bit": {"targets": names, "weights": {"num_bits": bits, **weights}}
         for bits, names in sorted(by_bits.items())
     }
+    if has_experts:
+        groups["experts"] = {"targets": [experts.TARGET], "weights": {"num_bits": scheme.bits, **weights}}
     if scheme.method == "gptq":
         return [GPTQModifier(config_groups=groups, dampening_frac=scheme.damping)]
     rounding = QuantizationModifier(config_groups=groups)
-    return [rounding] if scheme.method == "rtn" else [AWQModifier(), rounding]
+    return [rounding] if scheme.method == "rtn" else [AWQModifier(mappings=_mappings(model)), rounding]
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Take AWQ's rescaling out of a quantized model again, so that its weights can be laid beside the base's.
 
-AWQ (arXiv 2306.00978) divides the output channels of a norm (or of `up_proj`, `v_proj`) by scales s and multiplies the
-matching input channels of the layers that read it by s, before it rounds. The function stays, the numbers do not: a
-weight, an activated neuron or a normed input of such a model means something else than in the base. Here the scales
-are moved back, which again changes no output; what is left of the difference is rounding.
+AWQ (arXiv 2306.00978) divides the output channels of a norm (or of a linear layer such as `up_proj`) by scales s and
+multiplies the matching input channels of the layers that read it by s, before it rounds. The function stays, the
+numbers do not: a weight, an activated neuron or a normed input of such a model means something else than in the base.
+Here the scales are moved back, which again changes no output; what is left of the difference is rounding.
 """
 
 import copy
@@ -14,29 +14,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from quantcliff.models import Model
-
-READERS = {
-    "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "pre_feedforward_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
-    "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
-}
-"""Norm -> linear layers that read it; Gemma has the second, and then its third is read by nothing linear."""
+from quantcliff.quantizers.links import Link, links
 
 STORED = 2**-7
 """Relative difference of a norm that storing it in bfloat16 explains, and no smoothing."""
 
-CHAINS = (("self_attn.v_proj", "self_attn.o_proj"), ("mlp.up_proj", "mlp.down_proj"))
-"""Linear layers whose output channels are the input channels of another, up to a factor that does not mix them."""
+ALONE = 0.5
+"""Where no norm was rescaled, factors between two linear layers are only believed if they leave at most this share of
+the squared logarithms of a reader's column sizes: *chosen*; chance makes that sum larger, and AWQ's factors explain
+nearly all of it."""
+
+Modules = dict[str, nn.Module]
 
 
 def unsmoothed(base: Model, quantized: Model, rounded: bool = True) -> Model:
     """The same function as `quantized`, with the norms of `base` and its weights in the base's units.
 
-    Exact for scales that a norm carries. Scales between two linear layers are estimated from the rounded weights; a
-    wrong estimate shifts units between the two and still leaves the function as it was. AWQ may rescale only those in a
-    layer; scales that bring the second of two layers no nearer to the base are none. A model all of whose norms are the
-    base's own (GPTQ, round-to-nearest) comes back as it is, the same object. A norm that differs while none of its
-    readers makes up for it was not smoothed, and stays as it is.
+    What reads what is tried out on the exact model (`links`), so that no module's name matters. Exact for scales that a
+    norm carries. Scales between two linear layers are estimated from the rounded weights; a wrong estimate shifts units
+    between the two and still leaves the function as it was. AWQ may rescale only those in a layer; scales that bring
+    the second of two layers no nearer to the base are none. A model that nothing was moved in (GPTQ, round-to-nearest)
+    comes back as it is, the same object. A norm that differs while none of its readers makes up for it was not
+    smoothed, and stays as it is.
 
     Args:
         rounded: `quantized` holds the rounded weights. False: `base` does, and what comes back is the exact model in
@@ -44,36 +43,35 @@ def unsmoothed(base: Model, quantized: Model, rounded: bool = True) -> Model:
             what one divides by makes them too small.
     """
     mine, theirs = dict(quantized.hf.named_modules()), dict(base.hf.named_modules())
-    moved = [name for name in theirs if _moved_norm(name, theirs, mine, rounded)]
-    if not moved:
+    found = links((base if rounded else quantized).hf)
+    between = [link for link in found if isinstance(theirs[link.first], nn.Linear)]
+    moved = [link for link in found if link not in between and _moved_norm(link, mine, theirs, rounded)]
+    if not moved and not any(_moved_rows(link, mine, theirs, rounded, alone=True) is not None for link in between):
         return quantized
     hf = copy.deepcopy(quantized.hf)
     mine = dict(hf.named_modules())
-    for name in moved:
-        layer, norm = name.rsplit(".", 1)
-        gain = norm_gain(mine[name]) / norm_gain(theirs[name])
-        for reader in READERS[norm]:
-            _scale_inputs(mine[f"{layer}.{reader}"], gain)
-        with torch.no_grad():
-            mine[name].weight.copy_(theirs[name].weight)
-    for layer in dict.fromkeys(name.rsplit(".", 1)[0] for name in theirs if name.endswith(tuple(READERS))):
-        for first, second in CHAINS:
-            here, there = mine.get(f"{layer}.{first}"), mine.get(f"{layer}.{second}")
-            if not isinstance(here, nn.Linear) or not isinstance(there, nn.Linear):
-                continue
-            if here.out_features == there.in_features:
-                gain = _factors(here, theirs[f"{layer}.{first}"], rounded, columns=False)
-                if _made_up_for(there, theirs[f"{layer}.{second}"], gain, rounded):
-                    _scale_outputs(here, 1 / gain)
-                    _scale_inputs(there, gain)
+    for link in moved:
+        carried = _gain(link, mine, theirs)
+        for reader in link.readers:
+            _scale_inputs(mine[reader], carried)
+        _take_norm(mine[link.first], theirs[link.first], carried)
+    for link in between:
+        if (factor := _moved_rows(link, mine, theirs, rounded, alone=not moved)) is not None:
+            _scale_outputs(mine[link.first], 1 / factor, link.n)
+            for reader in link.readers:
+                _scale_inputs(mine[reader], factor)
     return replace(quantized, hf=hf)
 
 
 def norm_gain(norm: nn.Module) -> Float[Tensor, " d_model"]:
-    """Factor on each channel, whatever the norm's convention (weight, 1 + weight): its output for a row of ones."""
+    """Factor on each channel, whatever the norm's convention (weight, 1 + weight; mean taken off, bias added): what
+    turning over a row of alternating 1 and -1 changes.
+    """
     assert isinstance(norm.weight, Tensor)
     with torch.no_grad():
-        return norm(torch.ones_like(norm.weight)[None])[0]
+        row = torch.ones_like(norm.weight)
+        row[1::2] = -1
+        return (norm(row[None])[0] - norm(-row[None])[0]) / 2 * row
 
 
 def row_gain(rounded: Float[Tensor, "out in"], exact: Float[Tensor, "out in"]) -> Float[Tensor, " out"]:
@@ -86,32 +84,75 @@ def row_gain(rounded: Float[Tensor, "out in"], exact: Float[Tensor, "out in"]) -
     return torch.where(gain > 0, gain, torch.ones_like(gain))
 
 
-def _moved_norm(name: str, base: dict[str, nn.Module], quantized: dict[str, nn.Module], rounded: bool) -> bool:
-    layer, _, norm = name.rpartition(".")
-    if norm not in READERS or (norm == "post_attention_layernorm" and f"{layer}.pre_feedforward_layernorm" in base):
-        return False
-    if not all(isinstance(base.get(f"{layer}.{reader}"), nn.Linear) for reader in READERS[norm]):
-        return False
-    gain = norm_gain(quantized[name]) / norm_gain(base[name])
+def _gain(link: Link, mine: Modules, theirs: Modules) -> Tensor:
+    """Factor of each channel of a norm over the base's; 1 where the base's is 0."""
+    own, base = norm_gain(mine[link.first]), norm_gain(theirs[link.first])
+    return torch.where(base == 0, 1.0, own / base)
+
+
+def _moved_norm(link: Link, mine: Modules, theirs: Modules, rounded: bool) -> bool:
+    """Whether a norm was rescaled: it differs, and a reader makes up for it."""
+    gain = _gain(link, mine, theirs)
     if torch.allclose(gain, torch.ones_like(gain), rtol=STORED, atol=0):
         return False
-    pairs = [(quantized[f"{layer}.{reader}"], base[f"{layer}.{reader}"]) for reader in READERS[norm]]
-    return any(_made_up_for(mine, theirs, gain, rounded) for mine, theirs in pairs)
+    return any(_made_up_for(mine[reader], theirs[reader], gain, rounded) for reader in link.readers)
 
 
-def _made_up_for(mine: nn.Module, theirs: nn.Module, gain: Tensor, rounded: bool) -> bool:
-    """Whether the columns of a reader's weights lie nearer to each other in size with the gain moved into them than
-    without; over a whole column rounding averages out.
+def _moved_rows(link: Link, mine: Modules, theirs: Modules, rounded: bool, alone: bool) -> Tensor | None:
+    """Factors of a linear layer's last rows over the base's, if all readers make up for them."""
+    gain = _factors(mine[link.first], theirs[link.first], rounded, columns=False)[-link.n :]
+    made_up = (_made_up_for(mine[reader], theirs[reader], gain, rounded, alone) for reader in link.readers)
+    return _shared(link, mine, theirs, rounded) if all(made_up) else None
+
+
+def _shared(link: Link, mine: Modules, theirs: Modules, rounded: bool) -> Float[Tensor, " n"]:
+    """Factors of a linear layer's last rows, read off these rows and off the columns of its readers, which have the
+    inverse. Their logarithms are averaged by what each estimate is worth: a channel that was scaled up for its large
+    activations is hard to read off a row of few bits and easy off a column, where it is large beside the rounding.
     """
-    sizes = _factors(mine, theirs, rounded, columns=True).log()
-    return bool((sizes + gain.abs().clamp(min=1e-30).log()).square().sum() < sizes.square().sum())
+    rows, worth = _estimates(mine[link.first], theirs[link.first], rounded, columns=False)
+    total, weight = (worth * rows.log())[-link.n :], worth[-link.n :]
+    for reader in link.readers:
+        columns, worth = _estimates(mine[reader], theirs[reader], rounded, columns=True)
+        total, weight = total - worth * columns.log(), weight + worth
+    return (total / weight).exp()
+
+
+def _made_up_for(mine: nn.Module, theirs: nn.Module, gain: Tensor, rounded: bool, alone: bool = False) -> bool:
+    """Whether the columns of a reader's weights lie nearer to each other in size with the gain moved into them than
+    without; over a whole column rounding averages out. `alone`: by how much, and a factor that all share is none.
+    """
+    before = _factors(mine, theirs, rounded, columns=True).log()
+    after = before + gain.abs().clamp(min=1e-30).log()
+    if alone:
+        return bool(after.var(correction=0) < ALONE * before.var(correction=0))
+    return bool(after.square().sum() < before.square().sum())
+
+
+@torch.no_grad()
+def _take_norm(mine: nn.Module, theirs: nn.Module, gain: Tensor) -> None:
+    """The base's gain for a norm, and its own bias in the units of the base."""
+    assert isinstance(mine.weight, Tensor) and isinstance(theirs.weight, Tensor)
+    mine.weight.copy_(theirs.weight)
+    if isinstance(bias := getattr(mine, "bias", None), Tensor):
+        bias.div_(gain)
 
 
 def _factors(mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool) -> Tensor:
     """Factor of each row, or column, of `mine` over that of `theirs`; `mine` is the rounded one, or else `theirs`."""
+    return _estimates(mine, theirs, rounded, columns)[0]
+
+
+def _estimates(mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool) -> tuple[Tensor, Tensor]:
+    """`_factors`, and the inverse variance of their logarithms: squared size over what the fit leaves, by weights."""
     assert isinstance(mine.weight, Tensor) and isinstance(theirs.weight, Tensor)
     one, other = (weight.T if columns else weight for weight in (mine.weight, theirs.weight))
-    return row_gain(one, other) if rounded else 1 / row_gain(other, one)
+    noisy, exact = (one, other) if rounded else (other, one)
+    gain = row_gain(noisy, exact)
+    fit = gain[:, None] * exact
+    left = (noisy - fit) - (noisy - fit).mean(1, keepdim=True)
+    worth = exact.shape[1] * fit.pow(2).sum(1) / left.pow(2).sum(1).clamp(min=1e-30)
+    return (gain if rounded else 1 / gain), worth.clamp(min=1e-30)
 
 
 @torch.no_grad()
@@ -121,8 +162,9 @@ def _scale_inputs(linear: nn.Module, gain: Tensor) -> None:
 
 
 @torch.no_grad()
-def _scale_outputs(linear: nn.Module, gain: Tensor) -> None:
+def _scale_outputs(linear: nn.Module, gain: Tensor, n: int) -> None:
+    """Of the last n outputs."""
     assert isinstance(linear, nn.Linear)
-    linear.weight.mul_(gain[:, None])
+    linear.weight[-n:].mul_(gain[:, None])
     if linear.bias is not None:
-        linear.bias.mul_(gain)
+        linear.bias[-n:].mul_(gain)

@@ -87,4 +87,6 @@ class Held:
         return self._models[label]
 
     def _load(self, source: str | Path, name: str | None = None) -> Model:
-        return models.load(source, device=self.parameters.device, dtype=self.parameters.dtype, name=name)
+        return models.load(
+            source, device=self.parameters.device, dtype=self.parameters.dtype, name=name, base=self.parameters.model
+        )

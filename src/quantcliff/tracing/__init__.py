@@ -12,6 +12,7 @@ from quantcliff.tracing.interventions import (
     patch_together,
     plan,
 )
+from quantcliff.tracing.recording import asked_layers
 from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, chain, depths, one_at_a_time, ranks, relay
 from quantcliff.tracing.runner import SITES, Edit, Runner, site
 from quantcliff.tracing.sweeping import sweep
@@ -42,6 +43,7 @@ __all__ = [
     "Runner",
     "Streams",
     "Trace",
+    "asked_layers",
     "batches",
     "chain",
     "depths",

@@ -35,6 +35,7 @@ class Job:
     Attributes:
         path: where the finished file goes.
         offsets: prompt i owns rows `offsets[i]:offsets[i + 1]` of the file.
+        layers: those that have such a site; None for all.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Job:
     probes: Probes
     positions: Positions
     offsets: Int[np.ndarray, " n_plus_1"]
+    layers: Sequence[int] | None = None
     file: np.memmap | None = None
 
     @property
@@ -73,10 +75,17 @@ class Job:
         if self.kind == "pattern":
             values = pad(values, (0, int(self.probes.lengths.max()) - values.shape[-1]))
         if self.file is None:
-            self.file = _allocate(self.part, (int(self.offsets[-1]), n_layers, *values.shape[1:]))
-            if self.positions == "last_subject":
-                self.file[self.probes.subject[:, 1] < 0] = np.nan
+            self.make(n_layers, values.shape[1:])
+        assert self.file is not None
         self.file[to, layer] = values.float().cpu().numpy()
+
+    def make(self, n_layers: int, width: tuple[int, ...]) -> None:
+        """The file, with NaN where nothing will be written: prompts without a subject, layers without such a site."""
+        self.file = _allocate(self.part, (int(self.offsets[-1]), n_layers, *width))
+        if self.positions == "last_subject":
+            self.file[self.probes.subject[:, 1] < 0] = np.nan
+        if self.layers is not None:
+            self.file[:, np.setdiff1d(np.arange(n_layers), self.layers)] = np.nan
 
 
 def fill(runner: Runner, jobs: Sequence[Job], size: int = 64) -> None:
@@ -98,6 +107,8 @@ def fill(runner: Runner, jobs: Sequence[Job], size: int = 64) -> None:
         for batch in tqdm(list(batches(everything, size)), desc="recording activations", leave=False, disable=None):
             _pass(runner, jobs, batch, [asked[index] for index in batch.indices])
         for job in jobs:
+            if job.file is None:  # no layer has such a site
+                job.make(runner.n_layers, (1,))
             assert job.file is not None
             job.file.flush()
             job.part.replace(job.path)
@@ -118,10 +129,18 @@ def _pass(runner: Runner, jobs: Sequence[Job], batch: Batch, asked: Sequence[Seq
         return torch.isfinite(tensor).all()
 
     kinds = dict.fromkeys(job.kind for job in jobs)
-    picks = {site(kind, layer): partial(keep, kind, layer) for kind in kinds for layer in range(runner.n_layers)}
+    picks = {site(kind, layer): partial(keep, kind, layer) for kind in kinds for layer in asked_layers(runner, kind)}
     _, finite = runner.run(batch.ids, record=picks, last=batch.last)
     if not all(finite.values()):
         raise InputError(runner.first_bad(batch.ids))
+
+
+def asked_layers(runner: Runner, kind: str) -> Sequence[int]:
+    """The layers in which a kind of site is recorded: those that have it, or all, which then is an error, where no
+    layer does and the architecture is not one of experts.
+    """
+    layers = runner.layers_of(kind)
+    return layers if layers or kind in runner.of_experts else range(runner.n_layers)
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:

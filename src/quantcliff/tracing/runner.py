@@ -12,37 +12,19 @@ for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import Cache
 
 from quantcliff.errors import InputError
 from quantcliff.models import Model
-
-SITES = {
-    "resid_pre": "hook_resid_pre",
-    "attn_in": "attn.hook_in",
-    "pattern": "attn.hook_pattern",
-    "attn_out": "hook_attn_out",
-    "resid_mid": "hook_resid_mid",
-    "mlp_in": "mlp.hook_in",
-    "gate": "mlp.hook_pre",
-    "up": "mlp.hook_pre_linear",
-    "post": "mlp.hook_post",
-    "mlp_out": "hook_mlp_out",
-    "resid_post": "hook_resid_post",
-}
-"""Kind of site -> TransformerLens hook name inside a block, in the order they are computed.
-
-`gate` is what goes into the FFN's nonlinearity: the gate projection, or the pre-activation where the FFN has no gate.
-`post` is the input of the down projection. Shapes: pattern (batch, head, query, key); gate, up, post (batch, pos,
-d_ffn); all others (batch, pos, d_model).
-"""
+from quantcliff.tracing.sites import SITES, drop_expert_aliases, site
 
 Edit = Callable[[Tensor], Tensor]
 """Takes the tensor at a site and returns its replacement: a new tensor of the same shape, never changed in place."""
@@ -51,16 +33,12 @@ Pick = Callable[[Tensor], Tensor]
 """Takes the tensor at a site and returns what is to be kept of it."""
 
 
-def site(kind: str, layer: int) -> str:
-    """Full hook name, e.g. `site("resid_post", 3) == "blocks.3.hook_resid_post"`."""
-    return f"blocks.{layer}.{SITES[kind]}"
-
-
 class Runner:
     """A model wrapped for hooks. The bridge changes `model.hf` in place: use the runner alone from here on.
 
-    Attributes: `n_layers`, `n_heads`, `d_model`, `d_ffn`, `vocab` (sizes), `has_gate` (False: the FFN has no gate and
-    the site kind `gate` is its pre-activation), `parallel` (True: attention and FFN read the same stream).
+    Attributes: `n_layers`, `n_heads`, `d_model`, `vocab` (sizes), `has_gate` (False: the FFN has no gate and the site
+    kind `gate` is its pre-activation), `parallel` (True: attention and FFN read the same stream), `of_experts` (kinds
+    of sites that layers of experts do not have, where there are such layers).
     """
 
     work: ClassVar[float] = 0.0
@@ -77,12 +55,36 @@ class Runner:
         except ValueError as error:
             raise InputError(f"{model.name}: TransformerLens cannot wrap the architecture {name} ({error}).") from error
         self.device = next(model.hf.parameters()).device
+        self.of_experts = ("gate", "up", "post") if drop_expert_aliases(self.bridge) else ()
+        self._in_tuple: bool | None = None
+        """Whether a block hands its stream on in a tuple, as BLOOM's do; seen in the first run."""
+        self.bridge.blocks[0].register_forward_hook(self._see)
         cfg = self.bridge.cfg
         self.n_layers, self.n_heads, self.d_model, self.vocab = cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_vocab
         names = self.bridge.hook_dict
         self.has_gate = site("up", 0) in names
         self.parallel = site("resid_mid", 0) not in names
-        self.d_ffn = cfg.d_mlp
+
+    def layers_of(self, kind: str) -> list[int]:
+        """The layers that have a site of this kind. Not all do: convolutions have no attention pattern, and in a layer
+        of experts `gate` and `post` are many, of which each token visits a few.
+        """
+        names = self.bridge.hook_dict
+        return [layer for layer in range(self.n_layers) if site(kind, layer) in names]
+
+    @cached_property
+    def d_ffn(self) -> int | None:
+        """Width of the FFN between its matrices: that of `post`, read off a run, since a configuration may not say;
+        None where no layer has that site.
+        """
+        layers = self.layers_of("post")
+        if not layers:
+            return None
+        _, seen = self.run(torch.zeros((1, 1), dtype=torch.long), record=[site("post", layers[0])])
+        return seen[site("post", layers[0])].shape[-1]
+
+    def _see(self, block: nn.Module, args: tuple, out: Tensor | tuple) -> None:
+        self._in_tuple = isinstance(out, tuple)
 
     def logits(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
         """The model's output, before softmax, at every position."""
@@ -166,7 +168,7 @@ class Runner:
             Runner.work -= (tokens.numel() - len(last)) * sum(weight.numel() for weight in weights)
             return whole
 
-        found: list[tuple[str, Callable]] = [("ln_final.hook_in", pick)]
+        found: list[tuple[str, Callable]] = [("unembed.hook_in", pick)]
         ends = {f"{ffn}.hook_in": begin, f"{ffn}.hook_out": end}
         if (
             inner
@@ -179,12 +181,17 @@ class Runner:
     def _forward(
         self, ids: Tensor, hooks: list, start_layer: int | None, end_layer: int | None = None, past: Cache | None = None
     ) -> Tensor:
-        """The bridge's forward, or its part from `start_layer` on, up to `end_layer`; n_layers leaves norm and head."""
+        """The bridge's forward, or its part from `start_layer` on, up to `end_layer`; n_layers leaves norm and head.
+
+        A stream is put in place of what the blocks below would hand on. The model itself is called with token ids in
+        any case, since some make things of them that every block needs (BLOOM its position biases).
+        """
         start, end = start_layer or 0, self.n_layers if end_layer is None else end_layer
-        if start == self.n_layers:
-            hooks = [("ln_final.hook_in", lambda stream, hook: ids), *hooks]
-        place: dict[str, Any] = {} if start_layer is None else {"start_at_layer": min(start, self.n_layers - 1)}
-        place |= {"use_cache": False} if past is None else {"past_key_values": past}
+        if start_layer is not None:
+            stream, ids = ids, torch.zeros(ids.shape[:2], dtype=torch.long, device=self.device)
+            entry = "ln_final.hook_in" if start == self.n_layers else site("resid_pre", start)
+            hooks = [(entry, lambda own, hook: stream), *hooks]
+        place: dict[str, Any] = {"use_cache": False} if past is None else {"past_key_values": past}
         with self._skip([*range(start), *range(end, self.n_layers)]):
             logits = self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **place).float()
         tokens = ids.shape[0] * ids.shape[1]
@@ -200,9 +207,12 @@ class Runner:
     def _skip(self, layers: Collection[int]) -> Iterator[None]:
         """Let these blocks hand their input on; TransformerLens' own `start_at_layer` computes them for nothing."""
         blocks = [vars(self.bridge.blocks[layer]) for layer in layers]  # a bridge's setattr goes elsewhere
+        if blocks and self._in_tuple is None:
+            self.bridge(torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
+        in_tuple = self._in_tuple
         try:
             for block in blocks:
-                block["forward"] = lambda stream, *args, **kwargs: stream
+                block["forward"] = lambda stream, *args, **kwargs: (stream,) if in_tuple else stream
             yield
         finally:
             for block in blocks:

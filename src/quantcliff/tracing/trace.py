@@ -53,7 +53,7 @@ class Trace:
     `trace[kind]` has shape (n, n_layers, width) for positions "last" and "last_subject" (rows of prompts without a
     subject hold NaN), and (total tokens, n_layers, width) for "all": prompt i owns rows `offsets[i]:offsets[i + 1]`.
     `pattern` has (n_heads, keys) for width: where the token looks, 0 from the end of its prompt to that of the longest.
-    Numbers are float32.
+    Numbers are float32, and NaN in layers that have no such site.
     """
 
     folder: Path
@@ -89,7 +89,8 @@ class Trace:
             traces.append(cls(home, np.concatenate([[0], np.cumsum(lengths)])))
             for kind in wish.kinds:
                 if not (home / f"{kind}.npy").exists():
-                    jobs[home, kind] = Job(home / f"{kind}.npy", kind, probes, positions, traces[-1].offsets)
+                    file = home / f"{kind}.npy"
+                    jobs[home, kind] = Job(file, kind, probes, positions, traces[-1].offsets, runner.layers_of(kind))
         if jobs:
             fill(runner, list(jobs.values()), size)
         return traces

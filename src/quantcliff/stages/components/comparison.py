@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -49,6 +49,10 @@ precision."""
 
 PERFECT = {"jsd": 0.0, "attn_cosine": 1.0, "sign_flips": 0.0, "jaccard": 1.0, "ffn_cosine": 1.0}
 """Value of a measure for a component that does exactly what it does in full precision."""
+
+
+NUMBERS = ("estimate", "low", "high", "shuffled", "chance")
+COLUMNS = ("component", "measure", "condition", "position", "layer", "head", *NUMBERS[:3], "n", *NUMBERS[3:])
 
 
 def compare(full: Reading, own: Reading, share: float) -> dict[str, Float[Tensor, "prompt layer *head"]]:
@@ -125,31 +129,54 @@ def table_of(found: Mapping[Key, np.ndarray], chance: Mapping[str, float], seed:
     """Means over prompts with 95% bootstrap intervals, from what `side_by_side` found.
 
     Columns: component, measure, condition, position, layer, head (<NA>: mean over heads, or a measure without heads),
-    estimate, low, high, n (prompts), shuffled (the mean beside another prompt), chance (of random activations).
+    estimate, low, high, n (prompts), shuffled (the mean beside another prompt), chance (of random activations). NaN in
+    layers that have no such site; a measure that has no value anywhere is left out.
     """
     parts = []
     for (position, condition, measure, shuffled), values in found.items():
         if shuffled or np.isnan(values).all():
             continue
         values, heads = _with_mean(values)
-        mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
-        at = stats.bootstrap(values, statistic=mean, seed=seed)
         other = found.get((position, condition, measure, True))
-        baseline = np.nan if other is None or np.isnan(other).all() else np.nanmean(_with_mean(other)[0], 0).ravel()
         layers, n_heads = values.shape[1:]
+        there, values = _filled(values)
+        mean = np.nanmean if np.isnan(values).any() else np.mean  # the second is twice as fast
+        at = [np.where(there, part, np.nan) for part in stats.bootstrap(values, statistic=mean, seed=seed)]
+        baseline: float | np.ndarray = np.nan
+        if other is not None:
+            paired, beside = _filled(_with_mean(other)[0])
+            baseline = np.where(paired, np.nanmean(beside, 0), np.nan).ravel()
         parts.append(
             pd.DataFrame(
                 {
                     "component": COMPONENT[measure], "measure": measure, "condition": condition, "position": position,
                     "layer": np.repeat(np.arange(layers), n_heads),
                     "head": pd.array(heads * layers, dtype="Int64"),
-                    "estimate": np.ravel(at.estimate), "low": np.ravel(at.low), "high": np.ravel(at.high),
-                    "n": int((~np.isnan(values[:, 0, 0])).sum()),
+                    **dict(zip(("estimate", "low", "high"), map(np.ravel, at), strict=True)),
+                    "n": np.repeat((~np.isnan(values[:, :, 0])).sum(0) * there[:, 0], n_heads),
                     "shuffled": baseline, "chance": chance.get(measure, np.nan),
                 }
             )
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def absent(found: Mapping[Key, np.ndarray]) -> pd.DataFrame:
+    """The rows, in the columns of `table_of`, of measures that have no value anywhere: NaN for each layer."""
+    rows = [
+        {"component": COMPONENT[measure], "measure": measure, "condition": condition, "position": position,
+         "layer": layer, "head": pd.NA, "n": 0}
+        for (position, condition, measure, shuffled), values in found.items()
+        if not shuffled and np.isnan(values).all()
+        for layer in range(values.shape[1])
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"head": "Int64"} | dict.fromkeys(NUMBERS, float))
+
+
+def _filled(values: Float[np.ndarray, "prompt layer head"]) -> tuple[Bool[np.ndarray, "layer head"], np.ndarray]:
+    """Where any prompt has a value, and the values with 0 where none has: a layer without such a site."""
+    there = ~np.isnan(values).all(0)
+    return there, np.where(there, values, 0.0)
 
 
 def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
@@ -162,11 +189,13 @@ def _with_mean(values: np.ndarray) -> tuple[np.ndarray, list[int | None]]:
 def of_variant(study: Study, label: str, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
     """`table_of` for one variant, or "full", on at most `n_prompts` of `study.inside`; nothing is written."""
     full = study.runner(FULL)
-    assert full.d_ffn is not None
+    overlap = chance_overlap(full.d_ffn, share) if full.d_ffn else np.nan
     theirs = Recorded.of(full, study.sample(n_prompts), study.run / "trace")
     own = None if label == FULL else Runner(unsmoothed(study.base, study.model(label)))
-    chance = {"sign_flips": 0.5, "jaccard": chance_overlap(full.d_ffn, share), "attn_cosine": 0.0, "ffn_cosine": 0.0}
-    return table_of(side_by_side(theirs, own, share=share, seed=study.seed), chance, study.seed)
+    chance = {"sign_flips": 0.5, "jaccard": overlap, "attn_cosine": 0.0, "ffn_cosine": 0.0}
+    found = side_by_side(theirs, own, share=share, seed=study.seed)
+    table, nothing = table_of(found, chance, study.seed), absent(found)
+    return pd.concat([table, nothing], ignore_index=True) if len(nothing) else table
 
 
 def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataFrame:
@@ -177,8 +206,8 @@ def measure(study: Study, n_prompts: int = 400, share: float = 0.01) -> pd.DataF
         share: of neurons that counts as most active, see `top_count`.
 
     Returns:
-        The columns of `table_of` behind variant, method, bits, group_size. Full precision beside itself gives its own
-        entropy and, in `shuffled`, how unlike two prompts are to begin with.
+        The columns of `table_of`, with `absent`, behind variant, method, bits, group_size. Full precision beside
+        itself gives its own entropy and, in `shuffled`, how unlike two prompts are to begin with.
     """
     compute = partial(of_variant, study, n_prompts=n_prompts, share=share)
     return study.table("components", compute, study.labels, n_prompts=n_prompts, share=share)

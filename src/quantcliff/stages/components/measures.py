@@ -10,9 +10,15 @@ from jaxtyping import Float, Int
 from scipy.stats import hypergeom
 from torch import Tensor
 
+SINK = 2**-6
+"""Share of attention from which on it counts as a sink's; rows stored in half precision add up to 1 within this."""
+
 
 def normalised_entropy(pattern: Float[Tensor, "*rows key"], n_keys: Int[Tensor, "*#rows"]) -> Float[Tensor, "*rows"]:
     """How widely a query spreads its attention: H = -sum p ln p / ln(n_keys), 0 (one key) to 1 (all keys alike).
+
+    Where a model has an attention sink (gpt-oss), the attention that lands on tokens adds up to less than 1; it is
+    brought to 1 first.
 
     Args:
         pattern: attention probabilities of one query over the keys, 0 on masked and padded keys.
@@ -21,13 +27,21 @@ def normalised_entropy(pattern: Float[Tensor, "*rows key"], n_keys: Int[Tensor, 
     Returns:
         Entropy as a share of its maximum, no unit; NaN where a query sees one key and the share means nothing.
     """
+    pattern = pattern / torch.where(_sink(pattern) > 0, pattern.sum(-1, keepdim=True).clamp(min=1e-30), 1.0)
     entropy = torch.special.entr(pattern.double()).sum(-1)
     return torch.where(n_keys > 1, entropy / n_keys.double().log(), torch.nan).to(pattern.dtype)
 
 
+def _sink(pattern: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows 1"]:
+    """What of a query's attention lands on no token; 0 where that is no more than half precision leaves."""
+    rest = 1 - pattern.sum(-1, keepdim=True)
+    return torch.where(rest > SINK, rest, 0.0)
+
+
 def jensen_shannon(p: Float[Tensor, "*rows key"], q: Float[Tensor, "*rows key"]) -> Float[Tensor, "*rows"]:
-    """Jensen-Shannon divergence of two attention patterns in bits: 0 when equal, 1 when they share no key."""
-    p, q = p.double(), q.double()
+    """Jensen-Shannon divergence of two attention patterns in bits: 0 when equal, 1 when they share no key. An attention
+    sink counts as one more key."""
+    p, q = (torch.cat([pattern, _sink(pattern)], -1).double() for pattern in (p, q))
     entr = torch.special.entr
     divergence = (entr((p + q) / 2) - (entr(p) + entr(q)) / 2).sum(-1) / math.log(2)
     return divergence.clamp(0, 1).float()
@@ -36,9 +50,10 @@ def jensen_shannon(p: Float[Tensor, "*rows key"], q: Float[Tensor, "*rows key"])
 def sign_flips(full: Float[Tensor, "*rows neuron"], quantized: Float[Tensor, "*rows neuron"]) -> Float[Tensor, "*rows"]:
     """Share of gate pre-activations whose sign differs, mean[sign(g_FP) != sign(g_Q)]; above 0.3 the paper says severe.
 
-    A flipped gate opens a neuron that was shut, or shuts one that was open. Random signs give 0.5.
+    A flipped gate opens a neuron that was shut, or shuts one that was open. Random signs give 0.5; NaN gives NaN.
     """
-    return (full.sign() != quantized.sign()).to(full.dtype).mean(-1)
+    flips = (full.sign() != quantized.sign()).to(full.dtype).mean(-1)
+    return torch.where((full + quantized).isnan().any(-1), torch.nan, flips)
 
 
 def top_count(n_neurons: int, share: float) -> int:
@@ -60,6 +75,9 @@ def top_overlap(
     Args:
         full, quantized: input of `down_proj`; its absolute value is a neuron's activity (chosen).
         share: share of neurons that counts as most active, see `top_count`.
+
+    Returns:
+        The overlap, no unit; NaN where an activity is.
     """
     k = top_count(full.shape[-1], share)
     chosen = []
@@ -67,7 +85,8 @@ def top_overlap(
         index = activity.abs().topk(k).indices
         chosen.append(torch.zeros_like(activity, dtype=torch.bool).scatter_(-1, index, True))
     shared = (chosen[0] & chosen[1]).sum(-1)
-    return (shared / (2 * k - shared)).to(full.dtype)
+    overlap = (shared / (2 * k - shared)).to(full.dtype)
+    return torch.where((full + quantized).isnan().any(-1), torch.nan, overlap)
 
 
 def chance_overlap(n_neurons: int, share: float = 0.01) -> float:

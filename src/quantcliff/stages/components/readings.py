@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcliff.probes import Probes
-from quantcliff.tracing import Asked, Batch, Runner, Trace, site
+from quantcliff.tracing import Asked, Batch, Runner, Trace, asked_layers, site
 
 Position = Literal["last", "last_subject"]
 
@@ -25,7 +25,7 @@ class Reading:
     """What the components of one model did at one token of each prompt.
 
     `gate` goes into the FFN's nonlinearity (the gate projection, or the pre-activation where there is no gate), `post`
-    into `down_proj`.
+    into `down_proj`. NaN in layers that have no such site; where none has, d_ffn is 1.
     """
 
     pattern: Float[Tensor, "prompt layer head key"]
@@ -96,17 +96,23 @@ def read(
         stream: what every attention and FFN is to read instead of the model's own stream, by site name; None for none.
     """
     chosen = {name: (torch.nonzero(at >= 0).flatten(), at[at >= 0]) for name, at in tokens.items()}
-    picked: dict[tuple[str, str], list[Tensor]] = {(name, kind): [] for name in chosen for kind in KINDS}
+    picked: dict[tuple[str, str], dict[int, Tensor]] = {(name, kind): {} for name in chosen for kind in KINDS}
 
-    def pick(kind: str, tensor: Tensor) -> Tensor:
+    def pick(kind: str, layer: int, tensor: Tensor) -> Tensor:
         for name, (rows, at) in chosen.items():
-            picked[name, kind].append(tensor[rows, :, at] if kind == "pattern" else tensor[rows, at])
+            picked[name, kind][layer] = tensor[rows, :, at] if kind == "pattern" else tensor[rows, at]
         return tensor
 
-    edits = {site(kind, layer): partial(pick, kind) for layer in range(runner.n_layers) for kind in KINDS}
+    edits = {site(kind, layer): partial(pick, kind, layer) for kind in KINDS for layer in asked_layers(runner, kind)}
     for name, clean in (stream or {}).items():
         edits[name] = partial(lambda new, own: new.to(own), clean)
     runner.run(batch.ids, edits=edits, last=batch.last)
-    return {
-        name: Reading(**{kind: torch.stack(picked[name, kind], 1).float().cpu() for kind in KINDS}) for name in chosen
-    }
+
+    def stacked(name: Position, kind: str) -> Tensor:
+        layers = picked[name, kind]
+        absent = torch.full_like(
+            next(iter(layers.values())) if layers else torch.empty(len(chosen[name][0]), 1), torch.nan
+        )
+        return torch.stack([layers.get(layer, absent) for layer in range(runner.n_layers)], 1).float().cpu()
+
+    return {name: Reading(**{kind: stacked(name, kind) for kind in KINDS}) for name in chosen}
