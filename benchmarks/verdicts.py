@@ -189,10 +189,11 @@ def show(cache: Path) -> None:
 @main.command()
 @click.option("--before", type=click.Path(path_type=Path), help="The same by an earlier check that never saw them.")
 @click.option("--commit", required=True, help="Of the package that made the results.")
+@click.option("--later", help="Of the package that looked at files only, where that is another.")
 @click.pass_obj
-def ship(cache: Path, before: Path | None, commit: str) -> None:
+def ship(cache: Path, before: Path | None, commit: str, later: str | None) -> None:
     """Write the table that comes with the package, with what it was made by."""
-    click.echo(table.ship(cache, before, {"commit": commit}))
+    click.echo(table.ship(cache, before, {"commit": commit} | ({"files only": later} if later else {})))
 
 
 if __name__ == "__main__":
