@@ -5,16 +5,17 @@ both. What counts is the ratio; seconds are printed to say what it is a ratio of
 
     python benchmarks/speed.py            on the embedded model
     python benchmarks/speed.py --repeats 9 --facts 400
+    python benchmarks/speed.py --model smollm2 --only patching
     python benchmarks/speed.py --model FOLDER --facts-from FILE --group-size 64 --only patching
 
-nnsight is not among the plain ways: it is no dependency of this project.
+nnsight is among the plain ways where it is installed (0.8.1 goes with the pins): it is no dependency of this project.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,24 +24,16 @@ import numpy as np
 import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
+from ways import Pair, blocks, patching, stream_of
 
+from quantcliff.probes import POSITIONS
 from quantcliff.stages import components
 from quantcliff.stages.components import Recorded
 from quantcliff.stages.representations.cka import cka
 from quantcliff.stages.representations.moments import stream
 from quantcliff.study import FULL, Study
-from quantcliff.tracing import Trace, batches, own_stream, patch_resid_post, relay, site
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two functions without arguments that return the same numbers."""
-
-    name: str
-    plain_way: str
-    ours: Callable[[], np.ndarray]
-    plain: Callable[[], np.ndarray]
-    tolerance: float = 1e-4
+from quantcliff.study.presets import preset_of
+from quantcliff.tracing import SETTERS, Trace, batches, relay
 
 
 def tracing(study: Study, label: str) -> Pair:
@@ -53,7 +46,7 @@ def tracing(study: Study, label: str) -> Pair:
     @torch.no_grad()
     def plain() -> np.ndarray:
         found, last = np.empty((len(some), own.d_model), dtype=np.float32), []
-        handle = _blocks(hf)[-1].register_forward_hook(lambda module, args, out: last.append(_stream(out)))
+        handle = blocks(hf)[-1].register_forward_hook(lambda module, args, out: last.append(stream_of(out)))
         for batch in batches(some):
             hf(batch.ids, use_cache=False, logits_to_keep=1)
             found[batch.indices] = last.pop()[torch.arange(len(batch.ids)), batch.last].float().numpy()
@@ -61,66 +54,6 @@ def tracing(study: Study, label: str) -> Pair:
         return found
 
     return Pair("tracing, every layer to disk", "transformers alone, which records nothing", ours, plain)
-
-
-def _blocks(hf: torch.nn.Module) -> torch.nn.ModuleList:
-    return next(part for part in hf.modules() if isinstance(part, torch.nn.ModuleList))
-
-
-def _stream(output: torch.Tensor | tuple) -> torch.Tensor:
-    return output if isinstance(output, torch.Tensor) else output[0]
-
-
-def _patching(study: Study, label: str, way: str) -> Pair:
-    """The stream after every layer in turn replaced by full precision's, at all tokens: ours, and another way."""
-    full, own, batch = study.runner(FULL), study.runner(label), next(batches(study.inside))
-    donor = own_stream(full, batch.ids, batch.last)[1:]
-    where = (torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]).to(own.device)
-    tokens = donor[:, where].transpose(0, 1)
-    hf, rows, layers = study.model(label).hf, torch.arange(len(batch.ids)), range(full.n_layers)
-
-    def ours() -> np.ndarray:
-        mine = own_stream(own, batch.ids, batch.last)
-        parts = [patch_resid_post(own, mine, range(n, n + 1), where, tokens, batch.last) for n in layers]
-        return torch.stack(parts).cpu().numpy()
-
-    def put(n: int, stream: torch.Tensor) -> torch.Tensor:
-        return torch.where(where[..., None], donor[n], stream)
-
-    def whole(n: int) -> torch.Tensor:
-        return own.run(batch.ids, edits={site("resid_post", n): partial(put, n)}, last=batch.last)[0]
-
-    def lens(n: int) -> torch.Tensor:
-        hooks = [(site("resid_post", n), lambda stream, hook: put(n, stream))]
-        return own.bridge.run_with_hooks(batch.ids, fwd_hooks=hooks)[rows, batch.last]
-
-    def transformers(n: int) -> torch.Tensor:
-        def hook(module: torch.nn.Module, args: tuple, out: torch.Tensor | tuple) -> torch.Tensor | tuple:
-            new = put(n, _stream(out))
-            return new if isinstance(out, torch.Tensor) else (new, *out[1:])
-
-        handle = _blocks(hf)[n].register_forward_hook(hook)
-        try:
-            return hf(batch.ids, use_cache=False).logits[rows, batch.last]
-        finally:
-            handle.remove()
-
-    run, words = {
-        "whole": (whole, "the whole network runs for every patch"),
-        "transformer_lens": (lens, "TransformerLens' own run_with_hooks"),
-        "transformers": (transformers, "plain transformers with hooks"),
-    }[way]
-
-    @torch.no_grad()
-    def plain() -> np.ndarray:
-        return torch.stack([run(n) for n in layers]).float().cpu().numpy()
-
-    return Pair("patching, every layer", words, ours, plain, tolerance=1e-3)
-
-
-patching = partial(_patching, way="whole")
-patching_transformer_lens = partial(_patching, way="transformer_lens")
-patching_transformers = partial(_patching, way="transformers")
 
 
 def domino(study: Study, label: str) -> Pair:
@@ -172,7 +105,22 @@ def layer_by_layer_cka(study: Study, label: str, n: int = 4000, layers: int = 3)
     return Pair(f"CKA of {n:,} rows", "a Gram matrix of all rows with all rows", ours, plain)
 
 
-PAIRS = (tracing, patching, patching_transformer_lens, patching_transformers, domino, shared_trace, layer_by_layer_cka)
+STREAM = {"kinds": ["resid_post"], "positions": ["all"]}
+EVERYTHING = {"kinds": list(SETTERS), "positions": POSITIONS}
+
+PAIRS: dict[str, Callable[[Study, str], Pair]] = {
+    "tracing": tracing,
+    "patching whole": partial(patching, way="whole", **STREAM),
+    "patching transformer_lens": partial(patching, way="transformer_lens", **STREAM),
+    "patching transformers": partial(patching, way="transformers", **STREAM),
+    "patching nnsight": partial(patching, way="nnsight", **STREAM),
+    "patching everything": partial(patching, way="transformer_lens", **EVERYTHING),
+    "domino": domino,
+    "shared_trace": shared_trace,
+    "layer_by_layer_cka": layer_by_layer_cka,
+}
+if find_spec("nnsight") is None:  # no dependency of this project: `pip install nnsight` puts it into the table
+    del PAIRS["patching nnsight"]
 
 
 def compare(pair: Pair, repeats: int) -> dict[str, object]:
@@ -195,8 +143,7 @@ def _seconds(way: Callable[[], np.ndarray]) -> float:
 
 def measure(study: Study, repeats: int, only: str = "") -> Iterator[dict[str, object]]:
     label = next(iter(study.variants))
-    for make in PAIRS:
-        name = f"patching {make.keywords['way']}" if isinstance(make, partial) else make.__name__
+    for name, make in PAIRS.items():
         if only in name:
             yield compare(make(study, label), repeats)
 
@@ -204,13 +151,14 @@ def measure(study: Study, repeats: int, only: str = "") -> Iterator[dict[str, ob
 @click.command(help=__doc__)
 @click.option("--model", default="atlas", show_default=True)
 @click.option("--facts", "n_facts", default=400, show_default=True)
-@click.option("--facts-from", "facts", default="atlas", show_default=True, help="As in `quantcliff diagnose --facts`.")
-@click.option("--group-size", default=128, show_default=True)
+@click.option("--facts-from", "facts", help="As in `quantcliff diagnose --facts`; by default the model's own.")
+@click.option("--group-size", type=int, help="By default the model's own.")
 @click.option("--repeats", default=5, show_default=True)
 @click.option("--only", default="", help="Pairs with this word in their name, e.g. tracing, transformers.")
-def main(model: str, n_facts: int, facts: str, group_size: int, repeats: int, only: str) -> None:
-    run = f"runs/{Path(model).name}"
-    study = Study(model, method="rtn", bits=2, group_size=group_size, facts=facts, n_facts=n_facts, run=run)
+def main(model: str, n_facts: int, facts: str | None, group_size: int | None, repeats: int, only: str) -> None:
+    own, run = preset_of(model), f"runs/{Path(model).name}"
+    size = group_size or own.group_size
+    study = Study(model, method="rtn", bits=2, group_size=size, facts=facts or own.facts, n_facts=n_facts, run=run)
     rows = []
     for row in measure(study, repeats, only):
         rows.append(row)

@@ -1,20 +1,20 @@
 """The benchmarks run, and both ways of each give the same numbers."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from quantcliff.probes import Probes
 from quantcliff.study import Study
 
 
-def test_every_pair_agrees_and_is_timed(tiny_llama: Path, tmp_path: Path):
-    spec = importlib.util.spec_from_file_location("speed", Path(__file__).parents[1] / "benchmarks" / "speed.py")
-    speed = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(speed)
+def test_every_pair_agrees_and_is_timed(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    speed = importlib.import_module("speed")
     fact = {"relation": "r", "subject": "Rome", "object": "Italy", "prompt": "Rome lies in"}
     (tmp_path / "facts.jsonl").write_text(json.dumps(fact) + "\n", encoding="utf-8")
     study = Study(tiny_llama, method="rtn", bits=4, group_size=16, facts=tmp_path / "facts.jsonl", run=tmp_path / "run")

@@ -282,7 +282,7 @@ def test_diagnose_prints_the_verdict_and_exits_with_it(monkeypatch):
     assert result.stderr == "Computed as much as 17 passes.\n"
     assert asked == {
         "pair": ("atlas", "x/small"), "facts": "atlas", "text": "t.txt", "out": Path("runs/small"), "n_facts": 400,
-        "device": "auto", "dtype": "float32", "quick": False,
+        "device": "auto", "dtype": "float32", "seed": 0, "quick": False,
     }  # fmt: skip
 
 

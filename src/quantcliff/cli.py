@@ -180,10 +180,11 @@ def quantize(
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--dtype", help="Numbers to compute in. [default: preset of BASE]")
 @click.option("--out", type=FILE, metavar="FOLDER", help="Where results go. [default: runs/NAME OF QUANTIZED]")
+@click.option("--seed", default=0, show_default=True, help="Decides every random draw.")
 @click.option("--quick", is_flag=True, help="Stop after the weights if something is wrong with them.")
 def diagnose(
     base: str, quantized: str, facts: str | None, text: str | None, n_facts: int, device: str, dtype: str | None,
-    out: Path | None, quick: bool,
+    out: Path | None, seed: int, quick: bool,
 ) -> None:  # fmt: skip
     """Say how the model in QUANTIZED fails beside the full-precision model in BASE, with the evidence.
 
@@ -198,8 +199,8 @@ def diagnose(
     facts, dtype = facts or own.facts, dtype or own.dtype
     folder = out or Path("runs") / Path(quantized).resolve().name
     found = ask(
-        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, quick=quick,
-        say=partial(click.echo, err=True),
+        base, quantized, facts=facts, text=text, out=folder, n_facts=n_facts, device=device, dtype=dtype, seed=seed,
+        quick=quick, say=partial(click.echo, err=True),
     )  # fmt: skip
     click.echo(f"{report.text(found)}\n\nThe page with all evidence: {(folder / 'verdict.html').resolve()}")
     sys.exit(found.exit_code)

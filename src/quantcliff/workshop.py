@@ -105,7 +105,9 @@ def known_facts(out: Path, pararel: Path | None) -> None:
 
 @smollm2_group.command()
 @click.argument("run", type=FILE)
-def ship(run: Path) -> None:
+@click.option("--only", multiple=True, metavar="TABLE", help="Replace this table alone; can be given several times.")
+@click.option("--commit", default="", help="Of the code that made the tables.  [default: the one checked out here]")
+def ship(run: Path, only: tuple[str, ...], commit: str) -> None:
     """Copy the tables of a finished `quantcliff build -p model smollm2` from its RUN folder into the package."""
     import subprocess
     from datetime import UTC, datetime
@@ -113,15 +115,16 @@ def ship(run: Path) -> None:
     from quantcliff.stages import smollm2 as stage
     from quantcliff.study import Study, preset_of
 
-    own = preset_of("smollm2")
-    study = Study(
-        "smollm2", method=own.methods, bits=own.widths, group_size=own.group_size, facts=own.facts,
-        n_facts=own.n_facts, calibration=own.calibration, run=run,
-    )  # fmt: skip
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    about = {
-        "command": "quantcliff build -p model smollm2", "commit": commit, "later": {"tables": [], "commit": commit},
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-    }  # fmt: skip
-    stage.ship(run, study, about)
+    head = ["git", "rev-parse", "HEAD"]
+    commit = commit or subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+    if only:
+        stage.ship_again(run, only, commit)
+    else:
+        own = preset_of("smollm2")
+        study = Study(
+            "smollm2", method=own.methods, bits=own.widths, group_size=own.group_size, facts=own.facts,
+            n_facts=own.n_facts, calibration=own.calibration, run=run,
+        )  # fmt: skip
+        about = {"command": "quantcliff build -p model smollm2", "commit": commit, "later": {}}
+        stage.ship(run, study, about | {"date": f"{datetime.now(UTC):%Y-%m-%d}"})
     click.echo(f"The tables are shipped: {stage.FOLDER}")

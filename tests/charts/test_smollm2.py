@@ -1,4 +1,4 @@
-"""Charts of two models side by side say what they show, and keep to their rows."""
+"""The chart of several models side by side says what it shows, and keeps to its rows."""
 
 import pandas as pd
 
@@ -17,16 +17,3 @@ def test_the_map_of_verdicts() -> None:
     (data,) = [part for part in spec["datasets"].values() if len(part) == 8]
     assert {row["row"] for row in data} == {"atlas, gptq", "atlas, rtn", "SmolLM2, gptq", "SmolLM2, rtn"}
     assert data[0]["text"] == "/ 95%" and data[1]["text"] == "X 1%"
-
-
-def test_a_signal_over_depth() -> None:
-    rows = [
-        {"signal": signal, "layer": layer, "method": method, "bits": bits, "value": value + layer / 10,
-         "low": value, "high": value + 0.5}
-        for signal in ("CKA diagonal", "lens signal") for layer in (None, 0, 1, 2, 3) if layer is not None
-        for method in ("gptq", "awq") for bits, value in ((4, 0.5), (2, 0.0))
-    ]  # fmt: skip
-    spec = charts.over_depth(pd.DataFrame(rows), "atlas", "CKA diagonal").to_dict()
-    assert "at 4 bits 0.60 half-way up and 0.80 at last; at 2 bits 0.10" in spec["description"]
-    (data,) = [part for part in spec["datasets"].values() if len(part) == 8]
-    assert [row["depth"] for row in data if row["bits"] == 4] == [0.25, 0.5, 0.75, 1.0]

@@ -16,7 +16,7 @@ from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.filecheck import check, modules, rounding
 from quantcliff.filecheck import groups as grouped
-from quantcliff.models import levels, linears
+from quantcliff.models import levels
 from quantcliff.quantizers import Scheme, links, planted, quantize
 from quantcliff.stages.verdict import weights
 from quantcliff.study import Study
@@ -216,15 +216,18 @@ def test_a_group_size_that_does_not_divide_the_rows_is_the_whole_row(base: Path,
     assert one.equals(other)
 
 
-def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong() -> None:
-    base = wrapped("llama")
-    found, layers = links(base.hf), linears(base.hf.config)
-    assert "mlp.down_proj" in modules._twin("model.layers.1.mlp.up_proj", found, layers)
-    assert "self_attn.v_proj" in modules._twin("model.layers.1.self_attn.o_proj", found, layers)
-    assert modules._twin("model.layers.1.mlp.gate_proj", found, layers) == ""
+def test_awq_shares_scales_between_two_modules_of_which_either_may_be_wrong(base: Path) -> None:
+    hf = models.load(base).hf
+    others = {
+        name.removeprefix("model.layers.0."): modules._twin(name, links(hf), models.linears(hf.config))
+        for name in models.linears(hf.config)
+    }
+    assert "mlp.down_proj" in others["mlp.up_proj"]
+    assert "mlp.up_proj" in others["mlp.down_proj"]
+    assert others["mlp.gate_proj"] == others["self_attn.o_proj"] == "", "two heads share a key-value head"
     fused = wrapped("phi3")
-    name = "model.layers.1.mlp.down_proj"
-    assert "mlp.gate_up_proj" in modules._twin(name, links(fused.hf), linears(fused.hf.config))
+    down = modules._twin("model.layers.1.mlp.down_proj", links(fused.hf), models.linears(fused.hf.config))
+    assert "mlp.gate_up_proj" in down
 
 
 def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:

@@ -252,7 +252,7 @@ def test_parameters_and_source_decide_what_is_reused(make: Make, monkeypatch: py
     study.table("stage", counting, k=(1, 3))
     study.table("other", counting, k=(1, 2))
     assert len(counting.asked) == 3
-    monkeypatch.setattr(shelf, "source_digest", lambda: "another version")
+    monkeypatch.setattr(shelf, "source_digest", lambda table: "another version")
     study.table("stage", counting, k=(1, 2))
     assert len(counting.asked) == 4
 

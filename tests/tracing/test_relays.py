@@ -9,7 +9,7 @@ from tiny import random_probes
 
 from quantcliff import models
 from quantcliff.quantizers import Scheme, quantize
-from quantcliff.tracing import Runner, depths, ranks, relay, score
+from quantcliff.tracing import Runner, chain, depths, one_at_a_time, ranks, relay, score
 
 PROBES = random_probes()
 
@@ -60,3 +60,22 @@ def test_depths(n_layers: int) -> None:
     assert found == sorted(set(found))
     assert set(range(min(4, n_layers) + 1)) <= set(found)
     assert len(found) <= 18
+
+
+@pytest.mark.parametrize("clean", [(), (0,), (1,), (0, 2), (0, 1, 2)])
+def test_a_chain_is_a_splice(pair: tuple[models.Model, models.Model, Runner, Runner], clean: tuple[int, ...]) -> None:
+    base, other, full, low = pair
+    layers = [f".{layer}." for layer in clean]
+    whole = models.splice(other, base, lambda name: any(layer in name for layer in layers)).hf
+    streams = chain([full if layer in clean else low for layer in range(3)], PROBES)
+    for ids, row in zip(PROBES.input_ids, streams, strict=True):
+        logits = whole(torch.tensor([ids])).logits[0, -1]
+        torch.testing.assert_close(full.unembed(row), logits, atol=1e-5, rtol=1e-5)
+
+
+def test_one_layer_at_a_time_is_a_chain(pair: tuple[models.Model, models.Model, Runner, Runner]) -> None:
+    _, _, full, low = pair
+    found = one_at_a_time(full, low, PROBES)
+    for layer in range(3):
+        expected = chain([low if here == layer else full for here in range(3)], PROBES)
+        torch.testing.assert_close(found[layer], expected, atol=1e-5, rtol=1e-5)

@@ -329,10 +329,16 @@ def test_work_counts_blocks_by_token_and_the_head_by_row(runners, name):
 
     fresh, tied = type(runner.model.hf)(runner.model.hf.config), name == "gemma"
     assert 3 * runner.block_size == fresh.num_parameters() - (1 if tied else 2) * head
-    assert work(lambda: runner.run(ids, last=last)) == pytest.approx(8 * 3 * runner.block_size + 2 * head)
+    ffn = sum(weight.numel() for name, weight in fresh.named_parameters() if "layers.2.mlp." in name)
+    assert ffn > 0.4 * runner.block_size
+    spared = 6 * ffn  # the last block's FFN runs at the last tokens only
+    assert work(lambda: runner.run(ids, last=last)) == pytest.approx(8 * 3 * runner.block_size + 2 * head - spared)
     assert work(lambda: runner.run(ids)) == pytest.approx(8 * 3 * runner.block_size + 8 * head)
     stream = torch.zeros(2, 4, 32)
-    assert work(lambda: runner.run(stream, start_layer=2, last=last)) == pytest.approx(8 * runner.block_size + 2 * head)
+    whole = 8 * runner.block_size + 2 * head
+    assert work(lambda: runner.run(stream, start_layer=2, last=last)) == pytest.approx(whole - spared)
+    seen = [site("resid_post", 2)]
+    assert work(lambda: runner.run(stream, seen, start_layer=2, last=last)) == pytest.approx(whole)
     assert work(lambda: runner.run(ids, end_layer=1, last=last)) == pytest.approx(8 * runner.block_size + 2 * head)
     assert work(lambda: runner.unembed(stream)) == pytest.approx(8 * head)
     assert runner.plain_work(np.array([4, 3])) == pytest.approx(7 * 3 * runner.block_size + 2 * head)

@@ -1,10 +1,10 @@
-"""Charts that set two models side by side: their verdicts, and one signal over the depth of each."""
+"""The chart that sets models side by side: their verdicts."""
 
 
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import bits_color, finish, lines
+from quantcliff.charts.theme import finish
 
 MODES = {
     "intact": ("#0f7662", ""), "signal degradation": ("#a8660e", "/"), "mixed": ("#7d5ba6", "~"),
@@ -47,27 +47,3 @@ def verdict_map(verdicts: pd.DataFrame) -> alt.LayerChart:
         f"One row per model and method, one column per bit width, coloured by verdict. {'; '.join(words)}.",
         height=24 * rows["row"].nunique(),
     )  # fmt: skip
-
-
-def over_depth(table: pd.DataFrame, model: str, signal: str, method: str = "gptq") -> alt.LayerChart:
-    """A signal of the verdict by layer, over the share of the model's layers that have been passed.
-
-    Args:
-        table: of the stage verdict; `model`: its name.
-    """
-    rows = table[(table["signal"] == signal) & table["layer"].notna() & (table["method"] == method)]
-    layers = int(table["layer"].max()) + 1
-    rows = rows.assign(depth=(rows["layer"].astype(int) + 1) / layers).rename(columns={"value": "estimate"})
-    x = alt.X("depth:Q", title=f"share of the {layers} layers passed", scale=alt.Scale(domain=[0, 1]))
-    y = alt.Y("estimate:Q", title=signal, scale=alt.Scale(domain=[-0.2, 1.05], clamp=True))
-    tips = ["bits", "layer", *(alt.Tooltip(name, format=".2f") for name in ("estimate", "low", "high"))]
-    words, title = [], f"{signal[0].upper()}{signal[1:]}"
-    for bits, line in rows.groupby("bits", sort=False):
-        half = line.iloc[(line["depth"] - 0.5).abs().argmin()]
-        words.append(f"at {bits} bits {half['estimate']:.2f} half-way up and {line['estimate'].iloc[-1]:.2f} at last")
-    return finish(
-        lines(rows, x.axis(format="%"), y, bits_color(rows), tooltip=tips),
-        f"{title} by depth: {model}, {method}",
-        f"{title} of {model} by depth, one line with a 95% band per bit width: {'; '.join(words)}.",
-        height=200,
-    )

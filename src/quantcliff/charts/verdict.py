@@ -1,11 +1,14 @@
 """Charts of verdicts: signals by model, by layer, and the modules that are stored wrongly."""
 
+from collections.abc import Mapping
+
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import FULL, finish, reference
+from quantcliff.charts.theme import FULL, bits_color, finish, lines, reference
 from quantcliff.filecheck import KINDS
-from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS, severity
+from quantcliff.stages.verdict import SIGNAL, Verdict
+from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS
 
 COLORS = {INTACT: "#16937a", DEGRADED: "#a8660e", COLLAPSED: "#c0323a", NOTHING: "#737373"}
 """White letters stand out from all but the first, which has none, and all from a light and a dark page."""
@@ -27,7 +30,7 @@ TIPS = [
 
 def readings(table: pd.DataFrame) -> alt.LayerChart:
     """Every signal of every variant, coloured by what it reads; the table is that of `verdict.measure`."""
-    rows = table[table["layer"].isna() & (table["signal"] != KEPT)]
+    rows = table[(table["kind"] == SIGNAL) & table["layer"].isna() & (table["signal"] != KEPT)]
     rows = rows.assign(model=rows["method"] + " " + rows["bits"].astype(str))
     words = "; ".join(f"{model}: {_counts(group)}" for model, group in rows.groupby("model", sort=False))
     return _map(
@@ -37,9 +40,74 @@ def readings(table: pd.DataFrame) -> alt.LayerChart:
     )  # fmt: skip
 
 
+ANSWERS = {"yes": ("#0f7662", ""), "no": ("#c0323a", "X "), "inherited": ("#3a66a8", "< "), "own": ("#7d5ba6", "= "),
+           "not asked": ("#737373", "")}  # fmt: skip
+"""Answer -> colour, and a mark that says the same; white letters stand out from all of them."""
+
+
+def answers(found: Mapping[str, Verdict], models: Mapping[str, str]) -> alt.LayerChart:
+    """Every question put to every model: its number, coloured by the answer; "?" where the interval says both.
+
+    Args:
+        found: label -> verdict; `models`: label -> what the model is called here.
+    """
+    parts = [verdict.questions.assign(model=models[label]) for label, verdict in found.items()]
+    rows = pd.concat(parts, ignore_index=True)
+    marks = rows["answer"].map({name: mark for name, (_, mark) in ANSWERS.items()})
+    number = rows["value"].map(lambda value: "-" if pd.isna(value) else f"{value:.2f}")
+    rows = rows.assign(text=marks + number + rows["sure"].map({True: "", False: "?"}))
+    held = [name for name in ANSWERS if name in set(rows["answer"])]
+    scale = alt.Scale(domain=held, range=[ANSWERS[name][0] for name in held])
+    numbers = [alt.Tooltip(name, format=".2f") for name in ("value", "low", "high", "control", "held_to")]
+    base = alt.Chart(rows).encode(
+        x=alt.X("question:N", sort=None, title=None, axis=alt.Axis(labelAngle=0, orient="top")),
+        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=160)),
+        tooltip=["model", "asks", *numbers, "answer", "n", "note"],
+    )
+    legend = alt.Legend(columns=3, orient="bottom")
+    cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
+        color=alt.Color("answer:N", title=None, scale=scale, legend=legend)
+    )
+    text = base.mark_text(color="white", fontSize=12).encode(text="text:N")
+    words = "; ".join(
+        f"{model}: {', '.join(f'{row.question} {row.answer} ({row.text})' for row in group.itertuples())}"
+        for model, group in rows.groupby("model", sort=False)
+    )
+    return finish(
+        alt.layer(cells, text), "The questions, and how each model answers",
+        f"One row per model, one column per question, coloured by its answer. {words}.",
+        height=ROW * rows["model"].nunique(),
+    )  # fmt: skip
+
+
+def over_depth(table: pd.DataFrame, model: str, signal: str, method: str = "gptq") -> alt.LayerChart:
+    """A signal or question of the verdict by layer, over the share of the model's layers that have been passed.
+
+    Args:
+        table: of the stage verdict; `model`: its name.
+    """
+    rows = table[(table["signal"] == signal) & table["layer"].notna() & (table["method"] == method)]
+    layers = int(table["layer"].max()) + 1
+    rows = rows.assign(depth=(rows["layer"].astype(int) + 1) / layers).rename(columns={"value": "estimate"})
+    x = alt.X("depth:Q", title=f"share of the {layers} layers passed", scale=alt.Scale(domain=[0, 1]))
+    domain = [-0.2 if (rows["low"] < 0).any() else 0, 1.05]
+    y = alt.Y("estimate:Q", title=signal, scale=alt.Scale(domain=domain, clamp=True))
+    tips = ["bits", "layer", *(alt.Tooltip(name, format=".2f") for name in ("estimate", "low", "high"))]
+    words, title = [], f"{signal[0].upper()}{signal[1:]}"
+    for bits, line in rows.groupby("bits", sort=False):
+        half = line.iloc[(line["depth"] - 0.5).abs().argmin()]
+        words.append(f"at {bits} bits {half['estimate']:.2f} half-way up and {line['estimate'].iloc[-1]:.2f} at last")
+    return finish(
+        lines(rows, x.axis(format="%"), y, bits_color(rows), tooltip=tips),
+        f"{title} by depth: {model}, {method}",
+        f"{title} of {model} by depth, one line with a 95% band per bit width: {'; '.join(words)}.",
+        height=200,
+    )
+
+
 def by_layer(table: pd.DataFrame, variant: str) -> alt.LayerChart:
     """The signals of one variant layer by layer, coloured by what they read; those without a profile are left out."""
-    rows = table[(table["variant"] == variant) & table["layer"].notna()]
+    rows = table[(table["kind"] == SIGNAL) & (table["variant"] == variant) & table["layer"].notna()]
     rows = rows.astype({"layer": int})
     words = "; ".join(f"{name}: {_runs(rows[rows['signal'] == name])}" for name in ORDER if name in set(rows["signal"]))
     return _map(
@@ -51,7 +119,7 @@ def by_layer(table: pd.DataFrame, variant: str) -> alt.LayerChart:
 def severities(signals: pd.DataFrame) -> alt.LayerChart:
     """How far each signal has gone from undamaged (0) to its threshold (1, a line); `signals` are a verdict's own."""
     rows = signals[signals["reading"] != NOTHING]
-    ways = {name: severity(rows, column).clip(upper=2) for name, column in (("a", "low"), ("b", "high"))}
+    ways = {name: rows[column].clip(upper=2) for name, column in (("a", "least"), ("b", "most"))}
     base = alt.Chart(rows.assign(shown=rows["severity"].clip(upper=2), **ways)).encode(
         y=alt.Y("signal:N", title=None, sort=ORDER, axis=alt.Axis(labelLimit=140)), color=_color()
     )

@@ -1,4 +1,4 @@
-"""In: two folders. Out: one verdict, its evidence on disk, and one page."""
+"""In: two folders. Out: one verdict, what to do about it, its evidence on disk, and one page."""
 
 from quantcliff.diagnosis.pair import N_FACTS, diagnose
 

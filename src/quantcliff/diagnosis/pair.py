@@ -5,8 +5,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from quantcliff import models
 from quantcliff.diagnosis import report
+from quantcliff.diagnosis.examples import COLUMNS, examples
+from quantcliff.diagnosis.made import made
+from quantcliff.diagnosis.page import page
 from quantcliff.stages import verdict
 from quantcliff.stages.verdict import NO_SIGNALS, Verdict, weights
 from quantcliff.study import FULL, Study
@@ -32,8 +37,8 @@ def diagnose(
     """The verdict on a quantized model, and its evidence on disk.
 
     The files are looked at first, then all signals are measured. Writes `verdict.json`, `verdict.html` (one page that
-    opens without a network), `weights.parquet` and `verdict.parquet` (signals as a whole and by layer). What was
-    measured before is read back from the same folder.
+    opens without a network), `weights.parquet`, `verdict.parquet` (signals, questions and next steps, as a whole and by
+    layer) and `examples.parquet`. What was measured before is read back from the same folder.
 
     Args:
         base, quantized: folders of models on this machine; "atlas" is the embedded base.
@@ -56,12 +61,14 @@ def diagnose(
     file = weights.findings(study, label, stored)
     stop = not file.comparable or (quick and (file.faults or file.origin))
     found = verdict.decide(label, measured := NO_SIGNALS if stop else verdict.measure(study), file)
-    about = _about(study, base, quantized)
+    about, how = _about(study, base, quantized), made(study, label, n_facts, quick)
     if not stop and (beyond := _not_measured(study.runner(FULL))):
         about = f"{about} {beyond}"
         say(beyond)
-    _write(folder / "verdict.json", json.dumps({"about": about, **report.as_json(found)}, indent=1) + "\n")
-    _write(folder / "verdict.html", report.page(found, measured, stored, about))
+    shown = pd.DataFrame(columns=COLUMNS) if stop else examples(study, label)
+    content = {"about": about, "made": how, **report.as_json(found), "examples": report.records(shown)}
+    _write(folder / "verdict.json", json.dumps(content, indent=1) + "\n")
+    _write(folder / "verdict.html", page(found, measured, stored, shown, about, how))
     if not stop:
         say(_cost(study, Runner.work - before))
     return found

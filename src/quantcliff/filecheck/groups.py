@@ -79,9 +79,10 @@ def compare(
     symmetric: bool,
     kind: str = "int",
 ) -> pd.DataFrame:
-    """One row per group: match, match_rounded, stretch, reach, shift (see the module), and the squared errors error
-    and error_rounded; error_moved with the nearest whole number of steps of shift taken back, error_scaled with the
-    best common factor taken out, and that factor.
+    """One row per group: match, match_rounded, stretch, reach, shift (see the module), same (share of its weights that
+    lie on the level that plain rounding gives them), and the squared errors error and error_rounded; error_moved with
+    the nearest whole number of steps of shift taken back, error_scaled with the best common factor taken out, and that
+    factor.
 
     A group whose base weights are all equal says nothing and gets the numbers of a perfect one. `kind`: as `nearest`.
     """
@@ -97,6 +98,7 @@ def compare(
     found["stretch"][_span(rounded) == 0] = 1.0
     for name, perfect in (("match", 1.0), ("match_rounded", 1.0), ("stretch", 1.0), ("reach", 1.0), ("shift", 0.0)):
         found[name] = found[name].nan_to_num(0.0).masked_fill(empty, perfect)
+    found["same"] = ((stored - rounded).abs() < step[:, None] / 2).to(exact.dtype).mean(1)
     found["error"] = (stored - exact).pow(2).sum(1)
     moved = stored - (found["shift"].round() * step)[:, None]
     found["error_moved"] = (moved - exact).pow(2).sum(1)

@@ -19,7 +19,8 @@ odd groups if both hold:
 2. *They are not there on purpose*. They are, if stored < mended with tokens as large as they are, on full precision's
    inputs or on those that the quantized model itself gives the module. That is the sum that GPTQ makes small: in a
    module with a massive activation one token outweighs all others, and GPTQ gives up the others for it. Where the rest
-   of the module is plain rounding (excess within `PLAIN` of 1), nothing was moved on purpose, and nothing is excused.
+   of the module is plain rounding (a share of `PLAIN` of its weights on the very levels that rounding gives them),
+   nothing was moved on purpose, and nothing is excused.
 
 The rule was written before it was run, and changed once. It first excused only groups that *halve* the row's error, in
 any module. Of 210 modules of SmolLM2 with GPTQ at 2 bits that accused 3, each for a few groups that lower GPTQ's own
@@ -31,6 +32,16 @@ makes harmless in one row is still one. Weights that are *found* in another plac
 they do if that place does not hold its own weights either: no quantizer exchanges them. (A second change: at first the
 place did not matter, and of 420 modules with GPTQ at 2 bits one was accused for a group that looks like another one by
 chance.) What is odd and does no harm is reported as such.
+
+A third change came of healthy files that the rule had not been made on: of 210 modules of SmolLM2 with GPTQ at 2 bits
+and a damping of .1 it accused two, for groups that lower GPTQ's own sum. The rest of these modules passed for plain
+rounding, which was then said of an excess within .05 of 1: with strong damping GPTQ moves weights that little. Levels
+tell them apart at any damping.
+
+A fourth came of the same files: GPTQ at 2 bits without zero points was accused of single groups in four modules. They
+do raise the error of their rows, by one to three ten-thousandths of the module's, no more than GPTQ's own luck.
+So what was not rounded plainly is only accused of what is felt, `FELT`. One broken group among thousands cannot be told
+there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,8 +60,12 @@ from quantcliff.filecheck.rounding import nearest
 HARM = 0.5
 """Added error above which odd groups do harm, in units of what rounding them costs."""
 
-PLAIN = 0.05
-"""How far from 1 the excess of groups that do not look odd may be in a module that was rounded plainly."""
+FELT = 0.001
+"""Share of a module's squared error that harmed rows must add together, where the module was not rounded plainly."""
+
+PLAIN = 0.99
+"""Share of the weights of groups that do not look odd that lie on plain rounding's levels where a module was rounded
+plainly. The rest is for scales that are stored in half precision."""
 
 PROMPTS = 64
 """Prompts a module is run on."""
@@ -156,6 +171,8 @@ def _judge(trial: Trial, here: _Errors, there: _Errors) -> Outcome:
     raised = stored - mended > HARM * own
     excused = np.any([rows[0] < rows[1] for rows in either], axis=0) & (not trial.plain)
     harmed, rows = raised & ~excused, _rows(trial)
+    if not trial.plain and (stored - mended)[harmed].sum() < FELT * here.module[0, 0]:
+        harmed[:] = False
     if harmed.sum() > len(rows) / 2:
         harmed[:] = True
     per_row = trial.exact.shape[1] // trial.size

@@ -76,7 +76,7 @@ def _look(
     groups = compare(w, q, bits, symmetric, levels)
     kind, belongs = faults(groups, w, q, symmetric)
     odd: Int[np.ndarray, " odd"] = np.flatnonzero(kind != "")
-    plain = abs(excess(groups[kind == ""]) - 1) < PLAIN
+    plain = bool(groups.loc[kind == "", "same"].mean() > PLAIN)
     poor = (groups["match"] < MATCH * groups["match_rounded"]).tolist()
     displaced = np.isin(odd, [group for group, home in belongs.items() if poor[home]])
     return Trial(exact, stored, bits, size, symmetric, odd, displaced, plain, order, levels), groups, kind, belongs

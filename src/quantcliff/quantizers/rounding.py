@@ -5,6 +5,9 @@ be for weights that never were, and a bit width looks better than it is. A ratio
 matter.
 """
 
+import copy
+from dataclasses import replace
+
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -26,6 +29,15 @@ def rounded(weight: Float[Tensor, "out in"], scheme: Scheme) -> Float[Tensor, "o
     args = QuantizationArgs(num_bits=scheme.bits, symmetric=scheme.symmetric, strategy="group", group_size=size)
     scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), args)
     return fake_quantize(weight, scale, zero, args)
+
+
+def rounded_model(model: Model, scheme: Scheme) -> Model:
+    """A copy with every linear layer of its decoder rounded to nearest; of the scheme bits, group_size, symmetric."""
+    copied = replace(model, hf=copy.deepcopy(model.hf), name=f"{model.name}, {scheme.label}")
+    for name in linears(model.hf.config):
+        weight = copied.hf.get_submodule(name).weight
+        weight.data.copy_(rounded(weight.data.float(), scheme))
+    return copied
 
 
 def relative_error(weight: Float[Tensor, "out in"], scheme: Scheme) -> float:

@@ -51,10 +51,10 @@ def unsmoothed(base: Model, quantized: Model, rounded: bool = True) -> Model:
     hf = copy.deepcopy(quantized.hf)
     mine = dict(hf.named_modules())
     for link in moved:
-        gain = _gain(link, mine, theirs)
+        carried = _gain(link, mine, theirs)
         for reader in link.readers:
-            _scale_inputs(mine[reader], gain)
-        _take_norm(mine[link.first], theirs[link.first], gain)
+            _scale_inputs(mine[reader], carried)
+        _take_norm(mine[link.first], theirs[link.first], carried)
     for link in between:
         if (factor := _moved_rows(link, mine, theirs, rounded, alone=not moved)) is not None:
             _scale_outputs(mine[link.first], 1 / factor, link.n)
@@ -103,7 +103,20 @@ def _moved_rows(link: Link, mine: Modules, theirs: Modules, rounded: bool, alone
     """Factors of a linear layer's last rows over the base's, if all readers make up for them."""
     gain = _factors(mine[link.first], theirs[link.first], rounded, columns=False)[-link.n :]
     made_up = (_made_up_for(mine[reader], theirs[reader], gain, rounded, alone) for reader in link.readers)
-    return gain if all(made_up) else None
+    return _shared(link, mine, theirs, rounded) if all(made_up) else None
+
+
+def _shared(link: Link, mine: Modules, theirs: Modules, rounded: bool) -> Float[Tensor, " n"]:
+    """Factors of a linear layer's last rows, read off these rows and off the columns of its readers, which have the
+    inverse. Their logarithms are averaged by what each estimate is worth: a channel that was scaled up for its large
+    activations is hard to read off a row of few bits and easy off a column, where it is large beside the rounding.
+    """
+    rows, worth = _estimates(mine[link.first], theirs[link.first], rounded, columns=False)
+    total, weight = (worth * rows.log())[-link.n :], worth[-link.n :]
+    for reader in link.readers:
+        columns, worth = _estimates(mine[reader], theirs[reader], rounded, columns=True)
+        total, weight = total - worth * columns.log(), weight + worth
+    return (total / weight).exp()
 
 
 def _made_up_for(mine: nn.Module, theirs: nn.Module, gain: Tensor, rounded: bool, alone: bool = False) -> bool:
@@ -131,10 +144,22 @@ def _factors(mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool, a
     """Factor of each row, or column, of `mine` over that of `theirs`; `mine` is the rounded one, or else `theirs`.
     `alike`: with all rows brought to the same size first.
     """
+    return _estimates(mine, theirs, rounded, columns, alike)[0]
+
+
+def _estimates(
+    mine: nn.Module, theirs: nn.Module, rounded: bool, columns: bool, alike: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`_factors`, and the inverse variance of their logarithms: squared size over what the fit leaves, by weights."""
     assert isinstance(mine.weight, Tensor) and isinstance(theirs.weight, Tensor)
     both = [nn.functional.normalize(w, dim=1) if alike else w for w in (mine.weight, theirs.weight)]
     one, other = (weight.T if columns else weight for weight in both)
-    return row_gain(one, other) if rounded else 1 / row_gain(other, one)
+    noisy, exact = (one, other) if rounded else (other, one)
+    gain = row_gain(noisy, exact)
+    fit = gain[:, None] * exact
+    left = (noisy - fit) - (noisy - fit).mean(1, keepdim=True)
+    worth = exact.shape[1] * fit.pow(2).sum(1) / left.pow(2).sum(1).clamp(min=1e-30)
+    return (gain if rounded else 1 / gain), worth.clamp(min=1e-30)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from quantcliff import tables
 
 PACKAGE = Path(__file__).parents[1]
 
-ABOVE = ("book", "charts", "cli.py", "diagnosis", "training")
+ABOVE = ("book", "charts", "cli", "diagnosis", "training", "workshop")
 """What no stage imports: changing it changes no table."""
 
 
@@ -24,12 +24,12 @@ class Shelf:
     run: Path
 
     def kept(self, stage: str, label: str, content: object, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """The table of a stage and a variant, computed only if none of the same content and package source is there.
+        """The table of a stage and a variant, computed only if none of the same content and source is there.
 
         Args:
             content: all that the rows depend on, as plain values.
         """
-        key = json.dumps([content, source_digest()], sort_keys=True, default=str)
+        key = json.dumps([content, source_digest(stage)], sort_keys=True, default=str)
         path = self.run / stage / f"{label}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
         if not path.is_file():
             tables.write(compute(), path)
@@ -43,12 +43,18 @@ class Shelf:
 
 
 @cache
-def source_digest() -> str:
-    """16 hex digits that stand for the modules up to the stages, so that results of older code are not mistaken for
-    new.
+def source_digest(table: str) -> str:
+    """16 hex digits that stand for the modules a table is made by, so that results of older code are not mistaken for
+    new: all below the stages, and the table's own stage ("macro_paraphrases": macro), since no stage imports another.
+    A table named after none of them, and the verdict's, which stands above them, may be made by any; scores by none.
     """
+    stages = {path.stem for path in (PACKAGE / "stages").iterdir() if path.stem not in ("__init__", "verdict")}
+    own = {stage for stage in stages if table == stage or table.startswith(f"{stage}_")}
+    if not own and table != "scores":
+        own = stages | {"verdict"}
     total = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
-        if file.relative_to(PACKAGE).parts[0] not in ABOVE:
+        first, *rest = file.relative_to(PACKAGE).with_suffix("").parts
+        if first not in ABOVE and (first != "stages" or rest[0] in {"__init__", *own}):
             total.update(file.read_bytes())
     return total.hexdigest()[:16]

@@ -2,18 +2,20 @@
 
 from quantcliff.tracing.interventions import (
     SETTERS,
+    Change,
     Patch,
     generic_patch,
     own_stream,
     patch_attn_out,
     patch_mlp_out,
     patch_resid_post,
+    patch_together,
     plan,
-    sweep,
 )
 from quantcliff.tracing.recording import asked_layers
-from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, depths, ranks, relay
+from quantcliff.tracing.relays import PROMPTS_AT_ONCE, Streams, chain, depths, one_at_a_time, ranks, relay
 from quantcliff.tracing.runner import SITES, Edit, Runner, site
+from quantcliff.tracing.sweeping import sweep
 from quantcliff.tracing.trace import (
     Asked,
     Batch,
@@ -34,6 +36,7 @@ __all__ = [
     "SITES",
     "Asked",
     "Batch",
+    "Change",
     "Edit",
     "Patch",
     "Positions",
@@ -42,14 +45,17 @@ __all__ = [
     "Trace",
     "asked_layers",
     "batches",
+    "chain",
     "depths",
     "divergence",
     "generic_patch",
     "likeliest",
+    "one_at_a_time",
     "own_stream",
     "patch_attn_out",
     "patch_mlp_out",
     "patch_resid_post",
+    "patch_together",
     "plan",
     "rank_of",
     "ranks",

@@ -32,9 +32,10 @@ class Batch:
         return self.lengths - 1
 
 
-def batches(probes: Probes, size: int = 64) -> Iterator[Batch]:
-    """The prompts in batches, shortest first, so that little is padded."""
-    order = np.argsort(probes.lengths, kind="stable")
+def batches(probes: Probes, size: int = 64, first: Int[np.ndarray, " prompt"] | None = None) -> Iterator[Batch]:
+    """The prompts in batches, shortest first, so that little is padded; above that in the order of `first`, where only
+    the tokens from `first` on are to be run."""
+    order = np.lexsort((probes.lengths, np.zeros_like(probes.lengths) if first is None else first))
     for start in range(0, len(order), size):
         indices = order[start : start + size]
         lengths = torch.tensor(probes.lengths[indices])

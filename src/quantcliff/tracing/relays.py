@@ -5,6 +5,7 @@ two models that share embedding, final norm and head, as a model and its quantiz
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -32,10 +33,9 @@ def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> 
     names = [site("resid_post", layer) for layer in range(lower.n_layers)]
     found = {cut: torch.empty(len(probes), len(names), lower.d_model) for cut in cuts}
     for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="running", leave=False, disable=None):
-        rows = torch.arange(len(batch.indices))
 
-        def last(stream: Tensor, rows: Tensor = rows, batch: Batch = batch) -> Tensor:
-            return stream[rows, batch.last].float().cpu()
+        def last(stream: Tensor, batch: Batch = batch) -> Tensor:
+            return _last(stream, batch)
 
         below: dict[str, Tensor] = {}
         if deepest := max(cuts, default=0):
@@ -51,6 +51,48 @@ def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> 
                 streams |= upper.run(below[names[cut - 1]], record=above, start_layer=cut, last=batch.last)[1]
             found[cut][torch.from_numpy(batch.indices)] = torch.stack([streams[name] for name in names], 1)
     return found
+
+
+def chain(runners: Sequence[Runner], probes: Probes) -> Float32[Tensor, "prompt d_model"]:
+    """Last-token stream that leaves a network whose layer i is the one of `runners[i]`."""
+    parts = [(runner, list(layers)) for runner, layers in groupby(range(len(runners)), lambda layer: runners[layer])]
+    found = torch.empty(len(probes), runners[0].d_model)
+    for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="running", leave=False, disable=None):
+        stream: Tensor | None = None
+        for runner, layers in parts:
+            stream = _through(runner, batch.ids if stream is None else stream, layers, batch)
+        assert stream is not None
+        found[torch.from_numpy(batch.indices)] = _last(stream, batch)
+    return found
+
+
+def one_at_a_time(full: Runner, own: Runner, probes: Probes) -> Float32[Tensor, "layer prompt d_model"]:
+    """Last-token stream that leaves `full` with one layer of `own` in the place of its own, for every layer.
+
+    Nothing below that layer changes, so `full` is run there once for all.
+    """
+    n = full.n_layers
+    found = torch.empty(n, len(probes), full.d_model)
+    for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="layer by layer", leave=False, disable=None):
+        entering = [site("resid_pre", layer) for layer in range(n)]
+        _, clean = full.run(batch.ids, record=entering, last=batch.last)
+        for layer, name in enumerate(entering):
+            stream = _through(own, clean[name], [layer], batch)
+            if layer < n - 1:
+                stream = _through(full, stream, range(layer + 1, n), batch)
+            found[layer, torch.from_numpy(batch.indices)] = _last(stream, batch)
+    return found
+
+
+def _through(runner: Runner, stream: Tensor, layers: Sequence[int], batch: Batch) -> Tensor:
+    """The stream that leaves some layers in a row; what enters them is token ids or a stream."""
+    name = site("resid_post", layers[-1])
+    start = layers[0] if stream.ndim == 3 else None
+    return runner.run(stream, record=[name], start_layer=start, end_layer=layers[-1] + 1, last=batch.last)[1][name]
+
+
+def _last(stream: Tensor, batch: Batch) -> Tensor:
+    return stream[torch.arange(len(batch.indices)), batch.last].float().cpu()
 
 
 def _as_it_is(stream: Tensor) -> Tensor:

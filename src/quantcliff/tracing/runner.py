@@ -13,13 +13,14 @@ for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.model_bridge.sources import build_bridge_from_module
+from transformers import Cache
 
 from quantcliff.errors import InputError
 from quantcliff.models import Model
@@ -98,6 +99,7 @@ class Runner:
         start_layer: int | None = None,
         end_layer: int | None = None,
         last: Int[Tensor, " batch"] | None = None,
+        past: Cache | None = None,
     ) -> tuple[Float[Tensor, "batch pos vocab"] | Float[Tensor, "batch vocab"], dict[str, Tensor]]:
         """Run the model, or its upper part, with edits, and record what was asked for.
 
@@ -110,6 +112,8 @@ class Runner:
                 leaves the final norm and the head.
             end_layer: leave out the blocks from this one on; what the head then says is the lens on that stream.
             last: position of each prompt's last token; with it the head runs there alone and logits are (batch, vocab).
+                So does the last block's FFN, unless something there is recorded or edited.
+            past: what the blocks keep of the tokens before these, from `past.remember`; this run adds to it.
 
         Returns:
             logits, and the recorded tensors by site name.
@@ -123,12 +127,11 @@ class Runner:
         picks = record if isinstance(record, Mapping) else dict.fromkeys(record, _whole)
         hooks += [(name, _keep(recorded, name, pick)) for name, pick in picks.items()]
         if last is not None:
-            rows = torch.arange(len(last), device=self.device)
-            hooks.append(("unembed.hook_in", lambda stream, hook: stream[rows, last.to(self.device)][:, None]))
+            hooks += self._at_last(last.to(self.device), dict(hooks), inner=end_layer is None)
         missing = {name for name, _ in hooks} - set(self.bridge.hook_dict)
         if missing:
             raise InputError(f"{self.model.name} has no site {min(missing)}: leave that kind of activation out.")
-        logits = self._forward(ids.to(self.device), hooks, start_layer, end_layer)
+        logits = self._forward(ids.to(self.device), hooks, start_layer, end_layer, past)
         if not bool(torch.isfinite(logits).all()):
             raise InputError(self.first_bad(ids, edits, start_layer))
         return (logits if last is None else logits[:, 0]), recorded
@@ -142,7 +145,42 @@ class Runner:
         flat = resid.reshape(-1, 1, self.d_model).to(self.device, self.model.hf.dtype)
         return self._forward(flat, [], self.n_layers).reshape(*resid.shape[:-1], -1)
 
-    def _forward(self, ids: Tensor, hooks: list, start_layer: int | None, end_layer: int | None = None) -> Tensor:
+    def _at_last(self, last: Int[Tensor, " batch"], names: Collection[str], inner: bool) -> list[tuple[str, Callable]]:
+        """Hooks that let the head run at last tokens alone, and so (`inner`) the last block's FFN, which elsewhere adds
+        0, unless one of `names` is a site that would show it."""
+        rows, tokens, layer = torch.arange(len(last), device=self.device), torch.Size(), self.n_layers - 1
+        ffn, shown = f"blocks.{layer}.mlp", ("mlp_in", "gate", "up", "post", "mlp_out", "resid_post")
+
+        def pick(stream: Tensor, hook: object) -> Tensor:
+            return stream[rows, last][:, None]
+
+        def begin(stream: Tensor, hook: object) -> Tensor:
+            nonlocal tokens
+            tokens = stream.shape[:-1]
+            return pick(stream, hook) if len(tokens) == 2 else stream
+
+        def end(added: Tensor, hook: object) -> Tensor:
+            if len(tokens) != 2:
+                return added
+            whole = added.new_zeros(*tokens, added.shape[-1])
+            whole[rows, last] = added[:, 0]
+            weights = self.bridge.blocks[layer].mlp.original_component.parameters()
+            Runner.work -= (tokens.numel() - len(last)) * sum(weight.numel() for weight in weights)
+            return whole
+
+        found: list[tuple[str, Callable]] = [("unembed.hook_in", pick)]
+        ends = {f"{ffn}.hook_in": begin, f"{ffn}.hook_out": end}
+        if (
+            inner
+            and {site(kind, layer) for kind in shown}.isdisjoint(names)
+            and set(ends) <= set(self.bridge.hook_dict)
+        ):
+            found += ends.items()
+        return found
+
+    def _forward(
+        self, ids: Tensor, hooks: list, start_layer: int | None, end_layer: int | None = None, past: Cache | None = None
+    ) -> Tensor:
         """The bridge's forward, or its part from `start_layer` on, up to `end_layer`; n_layers leaves norm and head.
 
         A stream is put in place of what the blocks below would hand on. The model itself is called with token ids in
@@ -153,8 +191,9 @@ class Runner:
             stream, ids = ids, torch.zeros(ids.shape[:2], dtype=torch.long, device=self.device)
             entry = "ln_final.hook_in" if start == self.n_layers else site("resid_pre", start)
             hooks = [(entry, lambda own, hook: stream), *hooks]
+        place: dict[str, Any] = {"use_cache": False} if past is None else {"past_key_values": past}
         with self._skip([*range(start), *range(end, self.n_layers)]):
-            logits = self.bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False).float()
+            logits = self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **place).float()
         tokens = ids.shape[0] * ids.shape[1]
         Runner.work += tokens * self.block_size * max(end - start, 0) + logits[..., 0].numel() * self.head_size
         return logits

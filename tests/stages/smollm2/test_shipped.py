@@ -50,6 +50,25 @@ def test_a_changed_table_is_refused(study: Study, tmp_path: Path) -> None:
         found.table("repair")
 
 
+def test_some_tables_are_replaced_by_those_of_another_commit(study: Study, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = shipped(study, out)
+    verdict, scores = before.table("verdict"), before.table("scores")
+    run = tmp_path / "another"
+    for name, value in (("verdict", 1), ("weights", 2)):
+        tables.write(pd.DataFrame({"value": [value]}), run / f"{name}.parquet")
+    made = json.loads((out / "made.json").read_text()) | {"later": {"a": ["verdict", "macro"]}}
+    (out / "made.json").write_text(json.dumps(made))
+    smollm2.ship_again(run, ["verdict"], "b", out)
+    smollm2.ship_again(run, ["weights"], "b", out)
+    after = smollm2.Shipped(out)
+    assert after.made["later"] == {"a": ["macro"], "b": ["verdict", "weights"]}
+    assert after.table("verdict")["value"].tolist() == [1] and len(verdict)
+    pd.testing.assert_frame_equal(after.table("scores"), scores)
+    with pytest.raises(InputError, match="no shipped table 'verdicts'"):
+        smollm2.ship_again(run, ["verdicts"], "b", out)
+
+
 def test_a_run_that_is_not_finished_is_not_shipped(study: Study, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no table"):
         smollm2.ship(study.run, study, {}, tmp_path / "out")

@@ -21,6 +21,8 @@ from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner, Streams, depths, ranks, relay
 
 PROTECTED_BITS = 8
+PROTECTED_LAYERS = (1, 2)
+"""Numbers of first layers that are protected; the paper's is two."""
 
 
 class Bench:

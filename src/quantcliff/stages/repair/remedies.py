@@ -17,7 +17,7 @@ from quantcliff.models import linears
 from quantcliff.quantizers import longest_input, token_batches
 from quantcliff.stages.repair import eora
 from quantcliff.stages.repair.amplify import ALPHAS, check_rule
-from quantcliff.stages.repair.bench import Bench, layers_in_words
+from quantcliff.stages.repair.bench import PROTECTED_LAYERS, Bench, layers_in_words
 from quantcliff.stages.repair.trials import summarise
 from quantcliff.study import Study
 
@@ -25,7 +25,7 @@ from quantcliff.study import Study
 def measure(
     study: Study,
     *,
-    layers: Sequence[int] = (1, 2),
+    layers: Sequence[int] = PROTECTED_LAYERS,
     share: float | None = None,
     eora_ranks: Sequence[int] = (2, 8),
     alphas: Sequence[float] = ALPHAS,

@@ -6,6 +6,7 @@ hashes to.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,8 @@ class Shipped:
 
     @cached_property
     def made(self) -> dict[str, Any]:
-        """command, commit, later (tables of another commit), date, model, facts (digests), prompts, files (sha256)."""
+        """command, commit, later (commit -> tables made at that one), date, model, facts (digests), prompts, files
+        (sha256)."""
         return json.loads((self.folder / "made.json").read_text(encoding="utf-8"))
 
     def table(self, name: str) -> pd.DataFrame:
@@ -74,6 +76,25 @@ def ship(run: Path, study: Study, about: dict[str, Any], out: Path = FOLDER) -> 
     made = {**about, "model": study.base.digest, "facts": study.probes.digest, "prompts": len(study.probes)}
     text = json.dumps({**made, "files": hashes}, indent=1) + "\n"
     (out / "made.json").write_text(text, encoding="utf-8")
+
+
+def ship_again(run: Path, names: Sequence[str], commit: str, out: Path = FOLDER) -> None:
+    """Replace some of the shipped tables by those of a run that another commit made, and say so in `made.json`.
+
+    Raises:
+        InputError: a name that is no stage's, or the run lacks that table.
+    """
+    if strange := [name for name in names if name not in STAGES]:
+        raise InputError(f"there is no shipped table {strange[0]!r}; the tables are {', '.join(STAGES)}")
+    found = {name: tables.read(run / f"{name}.parquet") for name in names}
+    made = json.loads((out / "made.json").read_text(encoding="utf-8"))
+    later = {other: [name for name in held if name not in names] for other, held in made["later"].items()}
+    later[commit] = sorted({*later.get(commit, []), *names})
+    made["later"] = {other: held for other, held in later.items() if held}
+    for name, table in found.items():
+        path = tables.write(table, out / f"{name}.parquet")
+        made["files"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (out / "made.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
 def recheck(study: Study, scores: pd.DataFrame) -> pd.DataFrame:

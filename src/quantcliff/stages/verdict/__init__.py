@@ -1,13 +1,17 @@
-"""What is wrong with a quantized model: signals of all stages -> one of five verdicts.
+"""What is wrong with a quantized model: questions of cause -> one of five verdicts, signals of all stages beside it.
 
 In: a study. Out: verdict.parquet.
 """
 
+from quantcliff.stages.verdict.pair import Pair
+from quantcliff.stages.verdict.questions import QUESTIONS
 from quantcliff.stages.verdict.rule import (
     EXIT_CODES,
-    MAJORITY,
     N_PROMPTS,
     NO_SIGNALS,
+    QUESTION,
+    SIGNAL,
+    STEP,
     Verdict,
     decide,
     first_layers,
@@ -17,9 +21,13 @@ from quantcliff.stages.verdict.rule import (
 
 __all__ = [
     "EXIT_CODES",
-    "MAJORITY",
     "NO_SIGNALS",
     "N_PROMPTS",
+    "QUESTION",
+    "QUESTIONS",
+    "SIGNAL",
+    "STEP",
+    "Pair",
     "Verdict",
     "decide",
     "first_layers",

@@ -1,19 +1,23 @@
-"""What is wrong with a quantized model: the signals added up to one verdict, and beside it what is stored wrongly.
+"""What is wrong with a quantized model: questions of cause, the mode that follows, and what is stored wrongly.
 
 The rule, in this order:
 
 1. *intact*: at least 99% of full precision's right answers are kept.
-2. Otherwise every signal that applies has one vote, for collapse if it reads "collapsed", against it if it reads
-   "degraded" or "intact". Two thirds of the votes decide between *computation collapse* and *signal degradation*; with
-   less it is *mixed*. Signals that were outvoted are named; of a mixed verdict those of the smaller side.
+2. Otherwise two questions decide (`questions`): does the answer still form, and does the network respond to clean
+   input? Both yes: *signal degradation*. Both no: *computation collapse*. One of each: *mixed*, and which of the two it
+   is that failed is the finding.
+
+The other questions say where the damage sits and what helps. Signals inside the network (`signals`) explain where and
+how, layer by layer; they do not vote. What the former rule of votes says stands beside (`votes`).
 
 A *format bug*, weights that rounding cannot explain and that do harm (`weights`), is a finding beside the mode, not in
 its place: the finding may be wrong, and the rest is worth knowing.
 
-The two modes are those of arXiv 2604.19884; the rule is *chosen*. Thresholds stand in `signals`.
+The two modes are those of arXiv 2604.19884; the rule is *chosen*.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +25,10 @@ import pandas as pd
 
 from quantcliff.filecheck import Findings, faulty, harmless
 from quantcliff.stages import components
-from quantcliff.stages.verdict.evidence import COLUMNS, Pair, gather
+from quantcliff.stages.verdict import causes, evidence, ladder, questions, votes
+from quantcliff.stages.verdict.pair import Pair
 from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, SIGNALS, read
 from quantcliff.study import FULL, Study
-
-MAJORITY = 2 / 3
 
 EXIT_CODES = {"intact": 0, "signal degradation": 10, "computation collapse": 11, "mixed": 12, "format bug": 13,
               "not made from this base": 14, "not all measured": 15}  # fmt: skip
@@ -35,7 +38,14 @@ quantized was left out. They are the mode itself where nothing else was measured
 
 N_PROMPTS = 100
 
-NO_SIGNALS = pd.DataFrame(columns=[*COLUMNS, "severity", "reading", "sure"])
+SIGNAL, QUESTION, STEP = KINDS = ("signal", "question", "step")
+"""Kinds of row in the verdict's table."""
+
+COLUMNS = ["kind", *evidence.COLUMNS, "control", "average_bits", "severity", "least", "most", "reading", "sure"]
+
+NUMBERS = ["value", "low", "high", "perfect", "threshold", "control", "average_bits", "severity", "least", "most"]
+
+NO_SIGNALS = pd.DataFrame(columns=COLUMNS)
 """Of a model of which nothing but its weights was looked at."""
 
 
@@ -48,11 +58,12 @@ class Verdict:
         mode: a key of `EXIT_CODES`.
         kept: share of full precision's right answers that survive; `kept_low`, `kept_high` (95%, Wilson), of
             `n_known`. NaN where it was not asked.
-        votes: signals that read collapsed, and signals that apply.
-        dissent: names of the outvoted ones.
+        questions: from `questions.answers`.
+        ladder: step, bits (average bits per weight then), kept, low, high, n, note; empty for an intact model.
+        former: what the rule of votes says.
         first: layers in which degradation and collapse show first; None where they show in no layer.
         file: what the file check found.
-        signals: one row per signal: the columns of `evidence.gather` without layer, and severity, reading,
+        signals: one row per signal: the columns of `evidence.gather` without layer, and severity, least, most, reading,
             sure, first_degraded, first_collapsed (layers), source, chosen.
     """
 
@@ -62,8 +73,9 @@ class Verdict:
     kept_low: float
     kept_high: float
     n_known: int
-    votes: tuple[int, int]
-    dissent: tuple[str, ...]
+    questions: pd.DataFrame
+    ladder: pd.DataFrame
+    former: votes.Votes
     first: dict[str, int | None]
     file: Findings
     signals: pd.DataFrame
@@ -76,6 +88,11 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[next(iter(self._beside), self.mode)]
+
+    @property
+    def sure(self) -> bool:
+        """Whether every answer that decides is the same at both ends of its interval."""
+        return bool(self.questions.loc[self.questions["decides"].astype(bool), "sure"].all())
 
     @property
     def _beside(self) -> list[str]:
@@ -91,16 +108,32 @@ CLEAN = Findings()
 
 
 def measure(study: Study, n_prompts: int = N_PROMPTS) -> pd.DataFrame:
-    """All signals of every variant, as a whole and by layer -> RUN/verdict.parquet.
+    """All signals, questions and steps of every variant, as a whole and by layer -> RUN/verdict.parquet.
 
     Args:
-        n_prompts: see `evidence.Pair`.
+        n_prompts: see `Pair`.
 
     Returns:
-        variant, method, bits, group_size; the columns of `evidence.gather`; severity, reading, sure (`signals.read`).
+        variant, method, bits, group_size; kind (one of `KINDS`), signal (its name, the question's, or the step in
+        words) and the other columns of `COLUMNS`, missing where a kind has none.
     """
     full = functools.cache(lambda: components.of_variant(study, FULL, n_prompts))
-    return study.table("verdict", lambda label: read(gather(Pair(study, label, n_prompts, full))), n_prompts=n_prompts)
+    return study.table("verdict", lambda label: _table(Pair(study, label, n_prompts, full)), n_prompts=n_prompts)
+
+
+def _table(pair: Pair) -> pd.DataFrame:
+    signals = read(evidence.gather(pair))
+    parts = {SIGNAL: signals, QUESTION: causes.ask(pair)}
+    if signals.loc[signals["signal"] == KEPT, "reading"].item() != INTACT:
+        by_itself = parts[QUESTION].query("signal == 'alone' and layer.notna()").sort_values("value", kind="stable")
+        parts[STEP] = ladder.steps(pair, by_itself["layer"].tolist())
+    return joined(parts)
+
+
+def joined(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows of all kinds (a key of `parts` each) in one table, with the columns of `measure`."""
+    rows = [part.assign(kind=kind).reindex(columns=COLUMNS) for kind, part in parts.items() if len(part)]
+    return pd.concat([part.astype(dict.fromkeys(NUMBERS, float)) for part in rows], ignore_index=True)
 
 
 def verdicts(table: pd.DataFrame, stored: pd.DataFrame) -> dict[str, Verdict]:
@@ -121,31 +154,29 @@ def decide(variant: str, rows: pd.DataFrame, file: Findings = CLEAN) -> Verdict:
     """The rule of this module for one variant.
 
     Args:
-        rows: signal, layer, value, low, high, n, severity, reading and more, as `measure` makes them, or `NO_SIGNALS`.
+        rows: as `measure` makes them, or `NO_SIGNALS`.
         file: what the file check found.
     """
-    whole, layers = rows[rows["layer"].isna()], rows[rows["layer"].notna()]
+    seen = {kind: rows[rows["kind"] == kind] for kind in KINDS}
+    whole, layers = (seen[SIGNAL][there] for there in (seen[SIGNAL]["layer"].isna(), seen[SIGNAL]["layer"].notna()))
     kept = whole[whole["signal"] == KEPT]
     signals = _with_first(whole[whole["signal"] != KEPT], layers)
-    voting = signals[signals["reading"] != NOTHING]
-    collapsed = voting["reading"] == COLLAPSED
-    share = float(collapsed.mean()) if len(voting) else 0.0
+    answered = questions.answers(seen[QUESTION])
+    intact = bool((kept["reading"] == INTACT).all())
     if rows.empty:
         mode = "not made from this base" if file.origin and not file.faults else "format bug"
-    elif (kept["reading"] == INTACT).all():
-        mode = "intact"
-    elif share >= MAJORITY:
-        mode = "computation collapse"
-    elif 1 - share >= MAJORITY:
-        mode = "signal degradation"
     else:
-        mode = "mixed"
-    minority = collapsed if share < 0.5 or mode in ("intact", "format bug") else ~collapsed
+        mode = "intact" if intact else questions.mode_of(answered)
     value, low, high, n = kept[["value", "low", "high", "n"]].iloc[0] if len(kept) else (np.nan, np.nan, np.nan, 0)
     return Verdict(
-        variant, mode, float(value), float(low), float(high), int(n), (int(collapsed.sum()), len(voting)),
-        tuple(voting.loc[minority, "signal"]), first_layers(layers), file, signals,
+        variant, mode, float(value), float(low), float(high), int(n), answered, _steps(seen[STEP]),
+        votes.count(signals, intact), first_layers(layers), file, signals,
     )  # fmt: skip
+
+
+def _steps(rows: pd.DataFrame) -> pd.DataFrame:
+    shown = rows[["signal", "average_bits", "value", "low", "high", "n", "note"]].reset_index(drop=True)
+    return shown.rename(columns={"signal": "step", "average_bits": "bits", "value": "kept"})
 
 
 def first_layers(layers: pd.DataFrame) -> dict[str, int | None]:

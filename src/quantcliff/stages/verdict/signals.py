@@ -129,7 +129,8 @@ def reading(way: pd.Series) -> pd.Series:
 
 
 def read(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the columns severity, reading, and sure: whether both ends of the interval read the same.
+    """The table with the columns severity, its bounds least and most, reading, and sure: whether both bounds read the
+    same.
 
     The row `KEPT` has no severity; it reads intact from `BEST_KEPT` on, else degraded.
     """
@@ -137,7 +138,15 @@ def read(table: pd.DataFrame) -> pd.DataFrame:
     found = reading(way)
     kept = table["signal"] == KEPT
     found[kept] = np.where(table.loc[kept, "value"] >= BEST_KEPT, INTACT, DEGRADED)
-    ends = [reading(severity(table, column)) for column in ("low", "high")]
-    sure = (ends[0] == found) & (ends[1] == found)
+    least, most = bounds(table)
+    sure = (reading(least) == found) & (reading(most) == found)
     sure[kept] = (table.loc[kept, "low"] >= BEST_KEPT) == (table.loc[kept, "high"] >= BEST_KEPT)
-    return table.assign(severity=way, reading=found, sure=sure)
+    return table.assign(severity=way, least=least, most=most, reading=found, sure=sure)
+
+
+def bounds(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Least and greatest severity of each value's interval; where `perfect` lies inside it, the least is 0."""
+    middle, low, high = (severity(table, column) for column in ("value", "low", "high"))
+    least, most = (pd.concat([middle, low, high], axis=1).agg(way, axis=1) for way in ("min", "max"))
+    inside = (table["low"] <= table["perfect"]) & (table["perfect"] <= table["high"]) & middle.notna()
+    return least.mask(inside, 0.0), most

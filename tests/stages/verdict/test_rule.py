@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,8 @@ from quantcliff.errors import InputError
 from quantcliff.filecheck import Findings
 from quantcliff.quantizers import Scheme, planted, quantize
 from quantcliff.stages import components, logit_lens, representations, verdict
-from quantcliff.stages.verdict import EXIT_CODES, NO_SIGNALS, decide, evidence, weights
+from quantcliff.stages.verdict import EXIT_CODES, NO_SIGNALS, QUESTION, SIGNAL, Pair, causes, decide, evidence, weights
+from quantcliff.stages.verdict.rule import joined
 from quantcliff.stages.verdict.signals import (
     COLLAPSED,
     DEGRADED,
@@ -56,10 +59,17 @@ def row(name: str, way: float, layer: int | None = None, kept: float = 0.5) -> d
     return {"signal": name, "layer": layer, **number, "n": 100, "perfect": perfect, "threshold": threshold, "note": ""}
 
 
-def table(ways: dict[str, float], kept: float = 0.5, layers: list[tuple[str, int, float]] = ()) -> pd.DataFrame:
+def table(
+    ways: dict[str, float], kept: float = 0.5, layers: list[tuple[str, int, float]] = (),
+    asked: Mapping[str, float] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """A verdict's table: signals at these severities, and questions with these values."""
     rows = [row(KEPT, 0, kept=kept), *(row(name, way) for name, way in ways.items())]
     rows += [row(name, way, layer) for name, layer, way in layers]
-    return read(pd.DataFrame(rows, columns=evidence.COLUMNS).astype({"layer": "Int64"}))
+    signals = read(pd.DataFrame(rows, columns=evidence.COLUMNS).astype({"layer": "Int64"}))
+    numbers = [dict.fromkeys(("value", "low", "high"), value) | {"signal": name} for name, value in asked.items()]
+    questions = pd.DataFrame(numbers, columns=causes.COLUMNS).assign(n=50, note="").astype({"layer": "Int64"})
+    return joined({SIGNAL: signals, QUESTION: questions})
 
 
 ways = st.dictionaries(st.sampled_from(NAMES), st.floats(0, 3) | st.just(float("nan")), min_size=1)
@@ -110,43 +120,80 @@ def test_the_share_kept_is_sure_where_its_interval_lies_on_one_side(low, high, s
 
 def test_signals_that_call_an_intact_model_collapsed_are_outvoted_however_many():
     a, b, c = LAYERED[:3]
-    assert set(decide("v", table({a: 2.0, b: 2.0, c: 0.5}, kept=1.0)).dissent) == {a, b}
+    assert set(decide("v", table({a: 2.0, b: 2.0, c: 0.5}, kept=1.0)).former.dissent) == {a, b}
 
 
 ORDER = {"intact": 0, "signal degradation": 1, "mixed": 2, "computation collapse": 3}
+values = st.floats(0, 1) | st.just(float("nan"))
 
 
-@given(ways, st.data())
-def test_a_worse_signal_never_makes_a_milder_verdict(given_ways, data):
-    name = data.draw(st.sampled_from(sorted(given_ways)))
-    if np.isnan(given_ways[name]):
-        return
-    worse = given_ways | {name: given_ways[name] + data.draw(st.floats(0, 3))}
-    assert ORDER[decide("v", table(worse)).mode] >= ORDER[decide("v", table(given_ways)).mode]
+@given(ways, values, values, st.data())
+def test_a_worse_answer_never_makes_a_milder_verdict(given_ways, forms, responds, data):
+    before = decide("v", table(given_ways, asked={"forms": forms, "responds": responds}))
+    worse = {name: value * data.draw(st.floats(0, 1)) for name, value in (("forms", forms), ("responds", responds))}
+    assert ORDER[decide("v", table(given_ways, asked=worse)).mode] >= ORDER[before.mode]
+
+
+@given(ways, ways, values, values, values)
+def test_neither_signals_nor_the_explaining_questions_change_the_mode(one, other, forms, responds, rest):
+    asked = {"forms": forms, "responds": responds}
+    more = asked | dict.fromkeys(("alone", "inherited", "repair"), rest)
+    assert decide("v", table(one, asked=asked)).mode == decide("v", table(other, asked=more)).mode
+
+
+@pytest.mark.parametrize(("forms", "responds", "mode"), [
+    (0.75, 0.5, "signal degradation"), (0.7499, 0.4999, "computation collapse"), (0.75, 0.4999, "mixed"),
+    (0.7499, 0.5, "mixed"), (1.0, None, "signal degradation"), (0.5, None, "mixed"), (None, 1.0, "signal degradation"),
+    (None, 0.0, "mixed"), (None, None, "mixed"),
+])  # fmt: skip
+def test_two_questions_make_the_mode(forms, responds, mode):
+    asked = {name: float("nan") if value is None else value for name, value in
+             (("forms", forms), ("responds", responds))}  # fmt: skip
+    found = decide("v", table({LAYERED[0]: 3.0}, asked=asked))
+    assert found.mode == mode
+    words = {1: "yes", 0: "no"}
+    assert found.questions["answer"].tolist() == [
+        "not asked" if value is None else words[value >= held]
+        for value, held in ((forms, 0.75), (responds, 0.5))
+    ]  # fmt: skip
+
+
+def test_an_answer_is_sure_where_both_ends_of_the_interval_share_it():
+    made = table({}, asked={"forms": 0.8, "responds": 0.9, "alone": 0.9})
+    here = made["signal"]
+    made.loc[here == "forms", ["low", "high"]] = 0.7, 0.9
+    made.loc[here == "responds", ["low", "high"]] = 0.6, 1.0
+    made.loc[here == "alone", ["low", "high"]] = 0.4, 1.0
+    found = decide("v", made)
+    assert found.questions.set_index("question")["sure"].to_dict() == {"forms": False, "responds": True, "alone": False}
+    assert not found.sure
+    made.loc[here == "forms", "low"] = 0.75
+    assert decide("v", made).sure
 
 
 @given(ways)
-def test_votes_and_outvoted_signals_add_up(given_ways):
-    found = decide("v", table(given_ways))
+def test_former_votes_and_outvoted_signals_add_up(given_ways):
+    found = decide("v", table(given_ways)).former
     collapsed, applicable = found.votes
     share = collapsed / applicable if applicable else 0
     expected = "computation collapse" if share >= 2 / 3 else "signal degradation" if share <= 1 / 3 else "mixed"
     assert found.mode == expected
     assert applicable == sum(not np.isnan(way) for way in given_ways.values())
     assert len(found.dissent) == min(collapsed, applicable - collapsed)
-    readings = found.signals.set_index("signal")["reading"]
+    readings = decide("v", table(given_ways)).signals.set_index("signal")["reading"]
     assert len({readings[name] == COLLAPSED for name in found.dissent}) <= 1
 
 
-@given(ways, st.floats(0, 1))
-def test_a_model_that_keeps_its_answers_is_intact_whatever_its_signals(given_ways, kept):
-    assert (decide("v", table(given_ways, kept)).mode == "intact") == (kept >= 0.99)
+@given(ways, st.floats(0, 1), values, values)
+def test_a_model_that_keeps_its_answers_is_intact_whatever_else(given_ways, kept, forms, responds):
+    found = decide("v", table(given_ways, kept, asked={"forms": forms, "responds": responds}))
+    assert (found.mode == "intact") == (found.former.mode == "intact") == (kept >= 0.99)
 
 
 @given(ways, st.floats(0, 1))
 def test_a_fault_in_the_weights_stands_beside_the_mode(given_ways, kept):
     without, found = (decide("v", table(given_ways, kept), Findings(faults)) for faults in ((), ("layer 3",)))
-    assert (found.mode, found.votes, found.exit_code) == (without.mode, without.votes, 13)
+    assert (found.mode, found.former, found.exit_code) == (without.mode, without.former, 13)
     assert found.headline == f"format bug, {found.mode}"
     assert report.summary(found).startswith(f"v: format bug, {found.mode}. ")
     quick = decide("v", NO_SIGNALS, Findings(("x",)))
@@ -199,14 +246,14 @@ def quantized(base: Path, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def pair(base: Path, text: Path, quantized, tmp_path_factory: pytest.TempPathFactory) -> evidence.Pair:
+def pair(base: Path, text: Path, quantized, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     study = Study(base, quantized=quantized(2), text=text, n_facts=80, run=tmp_path_factory.mktemp("run"))
     label = next(iter(study.variants))
-    return evidence.Pair(study, label, 40, partial(components.of_variant, study, FULL, 40))
+    return Pair(study, label, 40, partial(components.of_variant, study, FULL, 40))
 
 
 @pytest.fixture(scope="module")
-def gathered(pair: evidence.Pair) -> pd.DataFrame:
+def gathered(pair: Pair) -> pd.DataFrame:
     return evidence.gather(pair)
 
 
@@ -229,7 +276,7 @@ def test_every_signal_has_one_row_inside_its_interval(gathered: pd.DataFrame):
     assert there["threshold"].drop(there.index[there["signal"] == KEPT]).notna().all()
 
 
-def test_answers_are_counted_over_the_known(pair: evidence.Pair, gathered: pd.DataFrame):
+def test_answers_are_counted_over_the_known(pair: Pair, gathered: pd.DataFrame):
     ranks = pair.study.scores(pair.label)["rank"]
     assert whole(gathered, KEPT)["value"] == pytest.approx((ranks == 1).mean())
     assert whole(gathered, "answer rank")["value"] == pytest.approx(ranks[ranks > 1].median())
@@ -238,7 +285,7 @@ def test_answers_are_counted_over_the_known(pair: evidence.Pair, gathered: pd.Da
     assert len(pair.lost) == min(40, (ranks > 1).sum())
 
 
-def test_the_lens_in_the_last_layer_is_the_models_own_answer(pair: evidence.Pair, gathered: pd.DataFrame):
+def test_the_lens_in_the_last_layer_is_the_models_own_answer(pair: Pair, gathered: pd.DataFrame):
     probes = pair.study.sample(40)
     control = logit_lens.shuffled_answers(probes, pair.study.seed)
     signal = {}
@@ -253,8 +300,8 @@ def test_the_lens_in_the_last_layer_is_the_models_own_answer(pair: evidence.Pair
     assert by_layer(gathered, "lens signal")[2] == pytest.approx(signal[pair.label] / signal[FULL], rel=1e-3)
 
 
-def test_patching_the_lower_half_equals_a_model_whose_lower_half_is_clean(pair: evidence.Pair, gathered: pd.DataFrame):
-    """Giving every token full precision's stream after layer 0 is running layer 0 in full precision; so is repair."""
+def test_patching_the_lower_half_equals_a_model_whose_lower_half_is_clean(pair: Pair, gathered: pd.DataFrame):
+    """Giving every token full precision's stream after layer 0 is running layer 0 in full precision."""
     study, lost = pair.study, pair.study.known.select(pair.lost)
     own = study.model(pair.label)
     clean = models.splice(own, study.base, lambda name: ".layers.0." in name)
@@ -263,11 +310,10 @@ def test_patching_the_lower_half_equals_a_model_whose_lower_half_is_clean(pair: 
     expected = (patched["probability"].to_numpy() - before).mean() / (goal - before).mean()
     assert whole(gathered, "patching recovery")["value"] == pytest.approx(expected, abs=1e-4)
     assert list(by_layer(gathered, "patching recovery").index) == [0, 1]
-    assert whole(gathered, "repair gain")["value"] == pytest.approx((patched["rank"] == 1).mean())
 
 
 def test_the_control_of_patching_is_another_lost_fact_and_its_recovery_is_in_the_note(
-    pair: evidence.Pair, gathered: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, gathered: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ):
     seen = {}
 
@@ -275,19 +321,19 @@ def test_the_control_of_patching_is_another_lost_fact_and_its_recovery_is_in_the
         seen["probes"], seen["partner"], seen["found"] = args[2], args[4], sweep(*args)
         return seen["found"]
 
-    monkeypatch.setattr(evidence, "sweep", spy)
-    evidence.recovery(pair)
+    monkeypatch.setattr(verdict.pair, "sweep", spy)
+    evidence.recovery(replace(pair))
     found, lost = seen["found"], pair.study.known.select(pair.lost)
     assert seen["probes"].digest == lost.digest
     assert all(other != own for own, other in enumerate(seen["partner"]))
-    mixed = found[found["donor"] == "other"].set_index("prompt")["probability"]
+    mixed = found[(found["donor"] == "other") & (found["layer"] == 0)].set_index("prompt")["probability"]
     facts = pair.lost[mixed.index]
     before, goal = (pair.study.scores(label)["probability"].to_numpy()[facts] for label in (pair.label, FULL))
     share = (mixed - before).mean() / (goal - before).mean()
     assert whole(gathered, "patching recovery")["note"] == f"after layer 0; {share:.2f} with another fact's stream"
 
 
-def test_the_lens_signal_is_read_where_full_precisions_is_largest(pair: evidence.Pair, gathered: pd.DataFrame):
+def test_the_lens_signal_is_read_where_full_precisions_is_largest(pair: Pair, gathered: pd.DataFrame):
     probes = pair.study.sample(40)
     found = logit_lens.read(pair.study.runner(FULL), probes, logit_lens.shuffled_answers(probes, pair.study.seed))
     strength = (found["probability"] - found["control"]).mean(0)
@@ -296,7 +342,7 @@ def test_the_lens_signal_is_read_where_full_precisions_is_largest(pair: evidence
 
 
 def test_the_lens_leaves_out_layers_in_which_full_precision_shows_next_to_nothing(
-    pair: evidence.Pair, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
     control = np.full((40, 4), 0.1)
     answers = iter(control + np.array([[0.9, 0.1, 0.2, 0.4], [0.05, 0.2, 0.8, 0.4]])[:, None])
@@ -306,20 +352,22 @@ def test_the_lens_leaves_out_layers_in_which_full_precision_shows_next_to_nothin
     assert (total["layer"], round(total["value"], 6), total["note"]) == (None, 0.25, "in layer 2")
 
 
-def test_repair_of_the_last_layers_is_in_the_note(pair: evidence.Pair, gathered: pd.DataFrame):
-    mirror = models.splice(pair.study.model(pair.label), pair.study.base, lambda name: ".layers.2." in name)
+def test_repair_of_the_last_layers_is_in_the_note(pair: Pair, gathered: pd.DataFrame):
+    last = (".layers.1.", ".layers.2.")
+    own, base = pair.study.model(pair.label), pair.study.base
+    mirror = models.splice(own, base, lambda name: any(part in name for part in last))
     right = (score(Runner(mirror), pair.study.known.select(pair.lost))["rank"] == 1).mean()
-    note = f"first 1 of 3 layers; the last 1 would bring back {right:.0%}"
+    note = f"first 2 of 3 layers; the last would bring back {right:.0%}"
     assert whole(gathered, "repair gain")["note"] == note
 
 
-def test_streams_are_compared_layer_by_layer_without_their_means(pair: evidence.Pair, gathered: pd.DataFrame):
+def test_streams_are_compared_layer_by_layer_without_their_means(pair: Pair, gathered: pd.DataFrame):
     made = representations.compare(pair.study, pair.label, n_blocks=10)
     same = made[(made["layer_fp"] == made["layer_q"]) & made["centred"] & (made["measure"] == "cka_debiased")]
     np.testing.assert_allclose(by_layer(gathered, "CKA diagonal"), same.sort_values("layer_fp")["estimate"])
 
 
-def test_ten_lost_answers_are_enough(pair: evidence.Pair):
+def test_ten_lost_answers_are_enough(pair: Pair):
     few = replace(pair)
     for n, words in ((10, ""), (9, "only 9 answers are lost")):
         vars(few)["lost"] = np.arange(n)
@@ -341,7 +389,7 @@ def made_up(entropy: dict[str, list[float]]) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("third", "fourth"), [(0.2, 0.6), (0.7, 0.85), (0.8, 0.9)])
 def test_entropy_is_that_of_the_middle_third_against_full_precisions_own(
-    pair: evidence.Pair, monkeypatch: pytest.MonkeyPatch, third: float, fourth: float
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, third: float, fourth: float
 ):
     own = made_up({"in_situ": [0, 0, 0.3, 0.5, 0, 0], "clean": [0, 0, 0.2, 0.3, 0, 0]})
     full = [0.0, 0.0, third, fourth, 0.0, 0.0]
@@ -377,7 +425,7 @@ def test_a_model_beside_itself_is_perfect(base: Path, text: Path, quantized, tmp
         assert readings[name] == NOTHING
     for name in ("lens signal", "sign flips", "FFN cosine", "CKA diagonal"):
         assert readings[name] == INTACT
-    assert found.votes[0] == 0
+    assert found.former.votes[0] == 0
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +447,10 @@ def test_a_diagnosis_is_written_down_whole(diagnosed):
     assert [entry["signal"] for entry in stored["signals"]] == NAMES
     assert {entry["chosen"] for entry in stored["signals"]} == {True, False}
     assert len(pd.read_parquet(out / "weights.parquet")) == 21
-    assert set(pd.read_parquet(out / "verdict.parquet")["signal"]) == {KEPT, *NAMES}
+    kept = pd.read_parquet(out / "verdict.parquet").groupby("kind")["signal"].agg(set)
+    assert kept["signal"] == {KEPT, *NAMES}
+    assert kept["question"] == {question.name for question in verdict.QUESTIONS}
+    assert "as it is" in kept["step"]
 
 
 def test_the_page_needs_nothing_beside_it(diagnosed):
@@ -433,9 +484,8 @@ def test_the_words_hold_the_numbers(diagnosed):
     found, _ = diagnosed
     said = report.text(found)
     assert f"{found.kept:.1%} of the {found.n_known} answers" in said
-    assert f"{found.votes[0]} of the {found.votes[1]} signals" in said
     assert all(name in said for name in NAMES)
-    assert all(name in said for name in found.dissent)
+    assert all(name in said for name in found.questions["asks"])
 
 
 def test_planted_faults_end_a_quick_diagnosis_at_once(
