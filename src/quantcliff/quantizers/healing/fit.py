@@ -68,8 +68,8 @@ def channel_units(target: Float[Tensor, "sequence token d_model"]) -> Float[Tens
 def fit(
     run: Run,
     grids: Mapping[str, Grid],
-    stream: Float[Tensor, "sequence token d_model"],
-    target: Float[Tensor, "sequence token d_model"],
+    stream: Float[Tensor, "sequence token d_in"],
+    target: Float[Tensor, "sequence token d_out"],
     recipe: Recipe,
     seed: int,
     tick: Callable[[], object] = lambda: None,

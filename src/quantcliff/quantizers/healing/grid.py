@@ -4,10 +4,10 @@ A group of weights w with scale s and zero point z is stored as codes and read b
 
     q = clamp(round(w / s) + round(z), 0, 2^bits - 1)        w^ = (q - round(z)) s
 
-Rounding has no slope; here it is given that of the identity (straight-through, as in EfficientQAT, arXiv 2407.11062). The
-clamp of q keeps its own slope, 0 outside: such a weight is moved by its scale and zero point alone. What is trained is
-relative to the scale that a group starts from (weights in steps, scales as a factor), so that one learning rate fits all
-groups of all models; this is *chosen*, the paper trains the numbers themselves.
+Rounding has no slope; here it is given that of the identity (straight-through, as in EfficientQAT, arXiv 2407.11062).
+The clamp of q keeps its own slope, 0 outside: such a weight is moved by its scale and zero point alone. What is trained
+is relative to the scale that a group starts from (weights in steps, scales as a factor), so that one learning rate fits
+all groups of all models; this is *chosen*, the paper trains the numbers themselves.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-INSIDE = 0.49
-"""How far from its code, in steps, a weight may lie at the start: half a step would round the other way."""
+HALF = 0.499
+"""Half a step, less what arithmetic could round the other way: a weight this near to its code lies in its cell."""
 
 LEAST = 0.05
 """Least factor of a scale; below it the gradient passes straight through."""
@@ -55,8 +55,8 @@ class Grid(nn.Module):
     """The trainable form of `Codes`; as it is made, it stands for exactly the codes it was made of.
 
     Args:
-        exact: full-precision weights. Each starts where it is, moved into its code's cell if it lies in another: GPTQ
-            does not round to nearest, and what it chose is kept.
+        exact: full-precision weights. Each starts where it is, or on its code if it lies in another code's cell: GPTQ
+            does not round to nearest, and what it chose would be lost at the first nudge if it started at the border.
         scales_only: codes stay as they are; only scales are trained.
     """
 
@@ -65,12 +65,13 @@ class Grid(nn.Module):
         self.stored, self.top, self.scales_only = stored, 2**stored.bits - 1, scales_only
         start, codes, zero = stored.scale.float(), stored.groups.float(), stored.zero.float()
         place = exact.unflatten(1, (start.shape[1], -1)) / start[..., None] + zero[..., None]
-        low = torch.where(codes == 0, -torch.inf, codes - INSIDE)
-        high = torch.where(codes == self.top, torch.inf, codes + INSIDE)
+        low, high = codes - HALF, codes + HALF
+        own = ((place > low) | (codes == 0)) & ((place < high) | (codes == self.top))
+        self.start: Tensor
         self.register_buffer("start", start)
         self.factor = nn.Parameter(torch.ones_like(start))
         self.zero = nn.Parameter(zero, requires_grad=not (stored.symmetric or scales_only))
-        self.steps = nn.Parameter(place.clamp(low, high) - zero[..., None], requires_grad=not scales_only)
+        self.steps = nn.Parameter(torch.where(own, place, codes) - zero[..., None], requires_grad=not scales_only)
 
     def forward(self) -> Float[Tensor, "out columns"]:
         """w^, with gradients."""

@@ -33,8 +33,13 @@ from quantcliff.quantizers.healing.fit import Recipe, fit
 from quantcliff.quantizers.healing.grid import Codes, Grid
 from quantcliff.quantizers.own_text import lead_of
 
+STANDARD = Recipe()
+
 FEWEST = 2
 """Sequences: one to train on, one to choose the epoch by."""
+
+DOCUMENTS = 16_384
+"""Documents of a text that the command line takes at most: 4,096 sequences of the embedded facts' text."""
 
 REPORT = "healing.json"
 """Beside the weights: what was done, and the course of training."""
@@ -83,7 +88,7 @@ def heal(
     quantized: str | Path,
     documents: Sequence[str],
     out: str | Path,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = STANDARD,
     *,
     tokens: int = 64,
     sequences: int | None = None,

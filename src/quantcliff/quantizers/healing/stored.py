@@ -1,4 +1,4 @@
-"""The matrices of a compressed-tensors checkpoint as codes, scales and zero points; and the same file with others in it."""
+"""The matrices of a compressed-tensors checkpoint as codes, scales and zero points; and the file with others in it."""
 
 import math
 import re

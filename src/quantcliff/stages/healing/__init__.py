@@ -5,7 +5,7 @@ In: a study. Out: healing.parquet, and the verdicts on healed models.
 
 from quantcliff.stages.healing.arms import AS_IT_IS, Arm, arms, checkpoint, measure
 from quantcliff.stages.healing.beside import ATTENTION, beside, equal
-from quantcliff.stages.healing.text import TOKENS, documents, heals, healing_half
+from quantcliff.stages.healing.text import TOKENS, documents, healing_half, heals
 
-__all__ = ["ATTENTION", "AS_IT_IS", "TOKENS", "Arm", "arms", "beside", "checkpoint", "documents", "equal", "healing_half",
-           "heals", "measure"]  # fmt: skip
+__all__ = ["AS_IT_IS", "ATTENTION", "TOKENS", "Arm", "arms", "beside", "checkpoint", "documents", "equal",
+           "healing_half", "heals", "measure"]  # fmt: skip

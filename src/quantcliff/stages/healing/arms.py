@@ -9,21 +9,22 @@ Written down before any of it was run, for a variant at 2 bits in groups of 128 
 - *More text heals more* if every step of the curve raises the share on held-out facts.
 - *The kind of failure changes* if the verdict on the model as it is says computation collapse or mixed and on the
   healed one signal degradation or intact.
-- *The circuit returns* if, beside a model of 3 or 4 bits that keeps about as much, the healed one is at most .1 lower in
-  its CKA diagonal and at most .1 higher in its share of sign flips; *another circuit answers* if it is farther off in
-  both.
+- *The circuit returns* if, beside a model of 3 or 4 bits that keeps about as much, the healed one is at most .1 lower
+  in its CKA diagonal and at most .1 higher in its share of sign flips; *another circuit answers* if it is farther off
+  in both.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from quantcliff import models, stats
+from quantcliff import models, stats, tables
 from quantcliff.models import digest_of
 from quantcliff.quantizers.healing import Recipe, heal
 from quantcliff.stages.healing.text import TOKENS, documents, healing_half
@@ -89,23 +90,23 @@ def measure(study: Study, tried: Sequence[Arm]) -> pd.DataFrame:
     parts["held-out"] = ~parts["healing"]
     encoded = [study.base.tokenizer(text).input_ids for text in running_text(study)]
 
-    def compute(label: str) -> pd.DataFrame:
-        rows = []
-        for arm in tried:
-            epochs = arm.recipe.epochs if arm.sequences else 0
-            about = (arm.name, arm.sequences, arm.sequences * TOKENS, epochs)
-            rows += [(*about, *row) for row in _measured(study, checkpoint(study, label, arm), parts, encoded)]
-        return pd.DataFrame(rows, columns=COLUMNS)
+    def compute(label: str, arm: Arm) -> pd.DataFrame:
+        about = (arm.name, arm.sequences, arm.sequences * TOKENS, arm.recipe.epochs if arm.sequences else 0)
+        found = _measured(study, checkpoint(study, label, arm), parts, encoded)
+        return pd.DataFrame([(*about, *row) for row in found], columns=COLUMNS)
 
-    return study.table("healing", compute, arms=[asdict(arm) for arm in tried])
+    by_arm = [study.table("healing", partial(compute, arm=arm), arm=asdict(arm)) for arm in tried]
+    whole = pd.concat(by_arm, ignore_index=True)
+    tables.write(whole, study.run / "healing.parquet")
+    return whole
 
 
 def _measured(
     study: Study, folder: Path, parts: dict[str, np.ndarray], encoded: list[list[int]]
-) -> list[tuple[str, str, float, float, float, int]]:
+) -> list[tuple[object, ...]]:
     runner = Runner(models.load(folder, device=_device(study), dtype=study.parameters.dtype))
     rank = score(runner, study.known)["rank"].to_numpy()
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for part, here in parts.items():
         lost = rank[here & (rank > 1)]
         rows.append((part, "kept", *map(float, stats.share(rank[here] == 1)), int(here.sum())))

@@ -1,6 +1,7 @@
 """The verdict on healed models, and on an unhealed one that keeps about as many answers."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,7 @@ and layers at the last token, bits."""
 
 def equal(study: Study, kept: float) -> str:
     """Label of the variant whose share of kept answers is nearest to `kept`."""
-    return min(
-        study.variants, key=lambda label: abs((study.known_scores(label)["rank"] == 1).mean() - kept)
-    )
+    return min(study.variants, key=lambda label: abs((study.known_scores(label)["rank"] == 1).mean() - kept))
 
 
 def beside(study: Study, folders: Mapping[str, Path], n_prompts: int = 100) -> pd.DataFrame:
@@ -32,7 +31,7 @@ def beside(study: Study, folders: Mapping[str, Path], n_prompts: int = 100) -> p
             dtype=asked.dtype, seed=asked.seed, run=study.run / "beside" / folder.name,
         )  # fmt: skip
         table = verdict.measure(own, n_prompts)
-        extra = own.table("attention", lambda label, own=own: attention(own, label, n_prompts), n_prompts=n_prompts)
+        extra = own.table("attention", partial(attention, own, n_prompts=n_prompts), n_prompts=n_prompts)
         parts.append(pd.concat([table, extra], ignore_index=True).assign(model=name))
     whole = pd.concat(parts, ignore_index=True)
     return whole[["model", *(column for column in whole if column != "model")]]
