@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from quantcliff import tables
-from quantcliff.stages.healing.arms import AS_IT_IS, Arm, arms, checkpoint, measure
 from quantcliff.stages.healing.beside import beside, equal
+from quantcliff.stages.healing.trials import AS_IT_IS, Arm, arms, checkpoint, measure
 from quantcliff.study import Study
 
 FOLDER = Path(__file__).parent / "tables"
