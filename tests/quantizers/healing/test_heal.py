@@ -113,6 +113,37 @@ def test_other_models_and_grids(
     assert sizes[out] == sizes[rounded]
 
 
+def test_layers_are_trained_on_what_healed_layers_give_and_kept_as_they_were_trained(
+    tiny_llama: Path, rounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, streams, targets, made = module.fit, [], [], []
+
+    def watched(run, grids, stream, target, *given):
+        streams.append(stream.clone())
+        targets.append(target.clone())
+        made.append(whole(run, grids, stream, target, *given))
+        return made[-1]
+
+    monkeypatch.setattr(module, "fit", watched)
+    out = heal(tiny_llama, rounded, TEXT * 8, tmp_path / "out", replace(SMALL, seed=5), tokens=16)
+    exact, ids = models.load(tiny_llama), rows_of(models.tokenizer_of(tiny_llama), TEXT * 8, 16)
+    with torch.no_grad():
+        own, full = (m.hf(ids, output_hidden_states=True).hidden_states for m in (models.load(out), exact))
+    for layer in range(3):
+        torch.testing.assert_close(streams[layer], own[layer], atol=1e-4, rtol=1e-4)
+        if layer < 2:  # the last hidden state is normed
+            torch.testing.assert_close(targets[layer], full[layer + 1], atol=1e-4, rtol=1e-4)
+        for name, one in made[layer][0].items():
+            kept = stored.read(out)[f"model.layers.{layer}.{name}"]
+            assert torch.equal(kept.codes, one.codes) and torch.equal(kept.zero, one.zero)
+            assert torch.equal(kept.scale, one.scale)
+
+
+def test_the_seed_decides(tiny_llama: Path, rounded: Path, healed: Path, tmp_path: Path) -> None:
+    other = heal(tiny_llama, rounded, TEXT * 8, tmp_path / "out", replace(SMALL, seed=1), tokens=16)
+    assert (other / "model.safetensors").read_bytes() != (healed / "model.safetensors").read_bytes()
+
+
 def test_scales_only_leaves_every_code(tiny_llama: Path, rounded: Path, tmp_path: Path) -> None:
     recipe = replace(SMALL, scales_only=True)
     out = heal(tiny_llama, rounded, TEXT * 8, tmp_path / "out", recipe, tokens=16)
