@@ -108,7 +108,8 @@ def test_the_model_that_keeps_as_much(study: Study) -> None:
     others = OwnAnswers(study.parameters.model, method="rtn", bits="4,3,2", group_size=16, n_facts=40, run=study.run)
     shares = {label: float((others.known_scores(label)["rank"] == 1).mean()) for label in others.variants}
     for label, share in shares.items():
-        assert shares[healing.equal(others, share)] == share, label
+        assert shares[healing.equal([others], share).label] == share, label
+    assert healing.equal([study, others], 0.0).bits == 2
 
 
 def test_charts_say_what_they_show() -> None:

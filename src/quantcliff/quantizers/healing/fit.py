@@ -40,7 +40,7 @@ class Recipe:
     epochs: int = 4
     batch: int = 32
     lr_grid: float = 0.01
-    lr_weight: float = 0.0025
+    lr_weight: float = 0.01
     scales_only: bool = False
     target: str = "own"
     plain: bool = False

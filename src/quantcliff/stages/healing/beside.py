@@ -1,22 +1,27 @@
 """The verdict on healed models, and on an unhealed one that keeps about as many answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from quantcliff.stages import components, verdict
-from quantcliff.study import Study
+from quantcliff.study import Study, Variant
 
 ATTENTION = "attention divergence"
 """Name of the row that the verdict has not: Jensen-Shannon divergence from full precision's attention, mean over heads
 and layers at the last token, bits."""
 
 
-def equal(study: Study, kept: float) -> str:
-    """Label of the variant whose share of kept answers is nearest to `kept`."""
-    return min(study.variants, key=lambda label: abs((study.known_scores(label)["rank"] == 1).mean() - kept))
+def equal(studies: Sequence[Study], kept: float) -> Variant:
+    """The variant, of all these studies, whose share of kept answers is nearest to `kept`."""
+    shares = [
+        (abs((study.known_scores(label)["rank"] == 1).mean() - kept), variant)
+        for study in studies
+        for label, variant in study.variants.items()
+    ]
+    return min(shares, key=lambda pair: pair[0])[1]
 
 
 def beside(study: Study, folders: Mapping[str, Path], n_prompts: int = 100) -> pd.DataFrame:

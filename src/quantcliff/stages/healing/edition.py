@@ -15,14 +15,15 @@ from quantcliff.study import Study
 
 FOLDER = Path(__file__).parent / "tables"
 
-CURVE, EQUAL = (256, 1024, 4096), 1024
+CURVE, EQUAL = (256, 1024), 1024
 """Sequences of the learning curve, and those at which controls are compared."""
 
 SHOWN = Arm("healed", CURVE[-1])
 """The arm whose model is diagnosed."""
 
-LIKE = "kept alike"
-"""Name of the unhealed model of 3 or 4 bits that keeps about as many answers as the healed one."""
+LIKE = "more bits"
+"""Name of the unhealed model that keeps about as many answers: plain rounding to 3 or 4 bits, in groups or whole rows,
+whichever is nearest."""
 
 
 def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
@@ -34,18 +35,18 @@ def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
     """
     gptq = Study("atlas", method="gptq", bits="2", run=run, device=device)
     rtn = Study("atlas", method="rtn", bits="2", run=run, device=device)
-    found = measure(gptq, arms(CURVE, EQUAL))
+    found = measure(gptq, arms(CURVE, EQUAL, ("scales only", "wrong target")))
     found = pd.concat([found, measure(rtn, [AS_IT_IS, Arm("healed", EQUAL)])], ignore_index=True)
     (label,) = gptq.variants
     kept = found.query(
         f"variant == '{label}' and arm == '{SHOWN.name}' and sequences == {SHOWN.sequences} and part == 'all' and "
         "measure == 'kept'"
     )["estimate"].item()
-    others = Study("atlas", method="gptq,awq,rtn", bits="4,3", run=run, device=device)
+    others = [Study("atlas", method="rtn", bits="4,3", group_size=n, run=run, device=device) for n in (128, -1)]
     folders = {
         "as it is": gptq.variant(label).path,
         SHOWN.name: checkpoint(gptq, label, SHOWN),
-        LIKE: others.variant(equal(others, kept)).path,
+        LIKE: equal(others, kept).path,
     }
     return {"healing": found, "beside": beside(gptq, folders)}
 

@@ -17,7 +17,7 @@ Written down before any of it was run, for a variant at 2 bits in groups of 128 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,15 +47,18 @@ class Arm:
 AS_IT_IS = Arm("as it is")
 
 
-def arms(sequences: Sequence[int], equal: int, epochs: int = 4, seed: int = 0) -> list[Arm]:
-    """The model as it is, the learning curve, and at `equal` sequences the controls."""
+CONTROLS = {"scales only": {"scales_only": True}, "wrong target": {"target": "wrong"}, "plain error": {"plain": True}}
+"""What a control changes of the recipe."""
+
+
+def arms(
+    sequences: Sequence[int], equal: int, controls: Sequence[str] = tuple(CONTROLS), epochs: int = 4, seed: int = 0
+) -> list[Arm]:
+    """The model as it is, the learning curve, and at `equal` sequences the controls (of `CONTROLS`)."""
     own = Recipe(epochs=epochs, seed=seed)
     found = [AS_IT_IS, *(Arm("healed", n, own) for n in sequences)]
-    for name, changed in {
-        "scales only": {"scales_only": True}, "wrong target": {"target": "wrong"}, "plain error": {"plain": True},
-    }.items():  # fmt: skip
-        found.append(Arm(name, equal, Recipe(epochs=epochs, seed=seed, **changed)))  # type: ignore[arg-type]
-    return found
+    changed = [(name, CONTROLS[name]) for name in controls]
+    return found + [Arm(name, equal, replace(own, **how)) for name, how in changed]  # type: ignore[arg-type]
 
 
 def checkpoint(study: Study, label: str, arm: Arm) -> Path:
