@@ -1,5 +1,6 @@
 """What heals and what tests are apart; every arm is measured on the model it made."""
 
+import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from quantcliff.atlas import load_facts, prompt
 from quantcliff.charts import healing as charts
 from quantcliff.probes import Probes
 from quantcliff.quantizers.healing import Recipe
-from quantcliff.stages import healing
+from quantcliff.stages import components, healing, verdict
 from quantcliff.stages.healing import AS_IT_IS, Arm, row
 from quantcliff.stages.healing import trials as module
 from quantcliff.stages.smollm2 import Shipped
@@ -126,3 +127,34 @@ def test_charts_say_what_they_show() -> None:
     assert "as it is, never seen: 0%" in words and "wrong target, in the text: 16%" in words and "8%" not in words
     layers = pd.DataFrame({"model": "a", "signal": "s", "layer": [0, 1], "value": [0.2, 0.4], "low": 0.1, "high": 1.0})
     assert "a 0.30 on average" in charts.by_depth(layers, "s").to_dict()["description"]
+
+
+def test_a_healed_model_is_asked_the_verdict(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["quantcliff.stages.healing.beside"], "Study", OwnAnswers)
+    folder = healing.checkpoint(study, "rtn-2bit-g16", Arm("healed", 16, QUICK))
+    found = healing.beside(study, {"healed": folder}, n_prompts=12)
+    assert found["model"].unique().tolist() == ["healed"]
+    value = healing.signals(found, ["accuracy kept", healing.ATTENTION, "forms"]).set_index("signal")["healed"]
+    rank = score(Runner(models.load(folder)), study.known)["rank"]
+    assert value["accuracy kept"] == pytest.approx((rank == 1).mean())
+    own = OwnAnswers(study.parameters.model, quantized=folder, n_facts=4000, run=study.run / "x")
+    table = components.of_variant(own, next(iter(own.variants)), 12)
+    here = table.query("measure == 'jsd' and condition == 'in_situ' and position == 'last'")["estimate"]
+    assert value[healing.ATTENTION] == pytest.approx(here.mean()) and 0 < here.mean() < 1
+    assert verdict.decide("healed", found[found["signal"] != healing.ATTENTION]).n_known == len(study.known)
+
+
+@pytest.mark.skipif(not (healing.FOLDER / "made.json").is_file(), reason="no tables are shipped yet")
+def test_every_shipped_table_is_whole() -> None:
+    shipped = Shipped(healing.FOLDER)
+    assert set(shipped.made["files"]) == {"healing", "beside"} and len(shipped.made["commit"]) == 40
+    assert sum(path.stat().st_size for path in healing.FOLDER.iterdir()) < 3e5, "small enough for git"
+    table, beside = shipped.table("healing"), shipped.table("beside")
+    arms = [("as it is", 0), *(("healed", n) for n in healing.CURVE)]
+    for name, sequences in [*arms, ("scales only", healing.EQUAL), ("wrong target", healing.EQUAL)]:
+        kept = [row(table, name, sequences, part) for part in ("all", "healing", "held-out")]
+        whole = sum(one["estimate"] * one["n"] for one in kept[1:]) / sum(one["n"] for one in kept[1:])
+        assert whole == pytest.approx(kept[0]["estimate"])
+    kept = healing.signals(beside, ["accuracy kept"]).set_index("signal").loc["accuracy kept"]
+    assert list(kept.index) == ["as it is", healing.SHOWN.name, healing.LIKE]
+    assert kept["healed"] == pytest.approx(row(table, "healed", healing.SHOWN.sequences, "all")["estimate"])
