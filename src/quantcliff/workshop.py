@@ -68,7 +68,7 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
 def heal_again(run: Path, device: str) -> None:
     """Make the tables of the chapter on healing again, in RUN, and put them into the package.
 
-    Half an hour on one core; a stopped run goes on from where it was.
+    Ten minutes on one core; a stopped run goes on from where it was.
     """
     from quantcliff.models import check_device
     from quantcliff.stages import healing

@@ -1,4 +1,4 @@
-"""The tables that ship with the book: a quarter of an hour of training, and the verdicts on what came of it."""
+"""The tables that ship with the book: some minutes of training, and the verdicts on what came of it."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import pandas as pd
 
 from quantcliff import tables
 from quantcliff.stages.healing.beside import beside, equal
-from quantcliff.stages.healing.trials import AS_IT_IS, Arm, arms, checkpoint, measure
+from quantcliff.stages.healing.trials import Arm, arms, checkpoint, measure
 from quantcliff.study import Study
 
 FOLDER = Path(__file__).parent / "tables"
@@ -27,16 +27,13 @@ whichever is nearest."""
 
 
 def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
-    """Both tables of the edition, for GPTQ and plain rounding at 2 bits; a killed run goes on from where it was.
+    """Both tables of the edition, for GPTQ at 2 bits; a killed run goes on from where it was.
 
     Returns:
-        `healing` (see `measure`): GPTQ in all arms, plain rounding as it is and healed. `beside` (see `beside`): GPTQ
-        as it is, healed, and the model `LIKE`.
+        `healing` (see `measure`), and `beside` (see `beside`): the model as it is, healed, and the model `LIKE`.
     """
     gptq = Study("atlas", method="gptq", bits="2", run=run, device=device)
-    rtn = Study("atlas", method="rtn", bits="2", run=run, device=device)
     found = measure(gptq, arms(CURVE, EQUAL, ("scales only", "wrong target")))
-    found = pd.concat([found, measure(rtn, [AS_IT_IS, Arm("healed", EQUAL)])], ignore_index=True)
     (label,) = gptq.variants
     kept = found.query(
         f"variant == '{label}' and arm == '{SHOWN.name}' and sequences == {SHOWN.sequences} and part == 'all' and "
