@@ -6,7 +6,7 @@ import pandas as pd
 from quantcliff.charts.theme import FULL, NEUTRAL, SHORT, finish, intervals, lines
 
 PARTS = {"healing": "in the text", "held-out": "never seen"}
-MODELS = ("#7d5ba6", NEUTRAL, FULL)
+MODELS = ("#7d5ba6", NEUTRAL, FULL, "#b8741a", "#16937a")
 PERCENT = alt.Axis(format="%")
 
 
