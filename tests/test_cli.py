@@ -85,6 +85,9 @@ def test_every_command_explains_itself(path):
         (["build", "-p", "n_facts", "many"], "n_facts is 'many', but it must be a whole number"),
         (["build", "--params", "nope.yml"], "there is no parameter file nope.yml"),
         (["quantize", "nope", "out"], "nope"),
+        (["heal", "nope", "atlas", "out"], "nope is not a folder"),
+        (["heal", "atlas", "atlas", "out"], "atlas is not quantized; give the folder of a quantized model"),
+        (["heal", "atlas", "atlas", "out", "--epochs", "0"], "epochs is 0 and batch 32; give at least 1 of each"),
         (["facts", "nope"], "nope is no fact source"),
         (["atlas", "collect", "nope", "out.csv"], "nope holds no data/trex_lms_vocab"),
     ],
@@ -315,3 +318,21 @@ def test_train_resolves_its_device(tmp_path, monkeypatch, capsys):
     assert given == {"device": "cpu"}
     code, said = call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "abacus")
     assert (code, "unknown device 'abacus'" in said) == (2, True)
+
+
+def test_a_model_is_healed(tiny_llama, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Rome is the capital of Italy. Paris is the capital of France.\n\n" * 20)
+    rounded, out = tmp_path / "rounded", tmp_path / "out"
+    run = CliRunner().invoke
+    assert run(cli.app, ["quantize", str(tiny_llama), str(rounded), "--method", "rtn", "--bits", "2",
+                         "--group-size", "16"]).exit_code == 0  # fmt: skip
+    asked = ["heal", str(tiny_llama), str(rounded), str(out), "--calibration", str(text), "--tokens", "16",
+             "--epochs", "1"]  # fmt: skip
+    result = run(cli.app, asked)
+    assert result.exit_code == 0 and f"The healed model is ready: {out.resolve()}" in result.output
+    assert (out / "healing.json").is_file() and not (tmp_path / "out.partial").exists()
+    again = run(cli.app, asked)
+    assert isinstance(again.exception, InputError) and "exists already" in str(again.exception)
+    short = run(cli.app, [*asked[:3], str(tmp_path / "o"), *asked[4:6], "--tokens", "1"])
+    assert isinstance(short.exception, InputError) and "give at least 2 tokens" in str(short.exception)

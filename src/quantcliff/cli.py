@@ -174,6 +174,46 @@ def quantize(
 @app.command()
 @click.argument("base")
 @click.argument("quantized")
+@click.argument("out", type=FILE)
+@click.option("--calibration", metavar="TEXT", help="Text to train on: a file, atlas or self. [default: preset]")
+@click.option("--documents", type=int, metavar="N", help="Documents taken at most. [default: 16384, or all of self]")
+@click.option("--tokens", default=64, show_default=True, help="Tokens of a sequence.")
+@click.option("--epochs", default=4, show_default=True, help="Passes over the text.")
+@click.option("--batch", default=32, show_default=True, help="Sequences in a step.")
+@click.option("--scales-only", is_flag=True, help="Train scales alone; codes and zero points stay.")
+@click.option("--seed", default=0, show_default=True, help="Decides the order of the sequences.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def heal(
+    base: str, quantized: str, out: Path, calibration: str | None, documents: int | None, tokens: int, epochs: int,
+    batch: int, scales_only: bool, seed: int, device: str,
+) -> None:  # fmt: skip
+    """Train the layers of QUANTIZED, one by one, to give what those of BASE give, into a new folder OUT.
+
+    The result has the same grid, bits and file format. QUANTIZED is a compressed-tensors checkpoint, as `quantize`
+    writes it; weights, scales and zero points of its linear layers are trained, nothing else. Finished layers lie in
+    OUT.partial: a killed run goes on from the layer it was in.
+    """
+    from quantcliff import quantizers as library
+    from quantcliff.models import check_device
+    from quantcliff.quantizers import healing
+
+    recipe = healing.Recipe(epochs=epochs, batch=batch, scales_only=scales_only, seed=seed)
+    healing.check(base, quantized, out, recipe)
+    if tokens < 2 or (documents is not None and documents < 1):
+        raise InputError(f"tokens is {tokens} and documents {documents}; give at least 2 tokens and 1 document")
+    device = check_device(device)
+    source = calibration or _preset(base).calibration
+    library.check_calibration(source)
+    if documents is None and library.sizes_of(source) is None:
+        documents = healing.DOCUMENTS
+    text = library.calibration_text(source, documents, model=base)
+    healing.heal(base, quantized, text, out, recipe, tokens=tokens, device=device)
+    click.echo(f"The healed model is ready: {out.resolve()}")
+
+
+@app.command()
+@click.argument("base")
+@click.argument("quantized")
 @click.option("--facts", metavar="SOURCE", help="Facts to ask; see `facts --help`. [default: preset of BASE]")
 @click.option("--text", metavar="FILE", help="Ask for the next word in this text instead of facts.")
 @click.option("--n-facts", default=400, show_default=True, help="How many facts, or places in the text, to ask.")

@@ -62,6 +62,30 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
         click.echo(table.to_string(index=False, float_format="{:.3f}".format, na_rep="") + "\n")
 
 
+@atlas.command("heal")
+@click.argument("run", type=FILE)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def heal_again(run: Path, device: str) -> None:
+    """Make the tables of the chapter on healing again, in RUN, and put them into the package.
+
+    Ten minutes on one core; a stopped run goes on from where it was.
+    """
+    from quantcliff.models import check_device
+    from quantcliff.stages import healing
+
+    healing.ship(healing.make(run, check_device(device)), _about("quantcliff atlas heal RUN"))
+    click.echo(f"The tables are shipped: {healing.FOLDER}")
+
+
+def _about(command: str) -> dict[str, str]:
+    """What shipped tables were made by."""
+    import subprocess
+    from datetime import UTC, datetime
+
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    return {"command": command, "commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+
+
 @click.group("smollm2")
 def smollm2_group() -> None:
     """Choose again what SmolLM2 is asked: long runs, whose results ship with this package."""

@@ -1,0 +1,9 @@
+"""Healing: a quantized checkpoint trained layer by layer towards full precision's outputs, on its own grid.
+
+In: a base, a quantized checkpoint, text. Out: a checkpoint of the same bits and format.
+"""
+
+from quantcliff.quantizers.healing.fit import TARGETS, Recipe
+from quantcliff.quantizers.healing.run import DOCUMENTS, REPORT, check, heal, rows_of
+
+__all__ = ["DOCUMENTS", "REPORT", "TARGETS", "Recipe", "check", "heal", "rows_of"]

@@ -1,0 +1,211 @@
+"""Heal a quantized checkpoint: layer by layer, each on the stream that the healed layers below it really give.
+
+Block-AP of EfficientQAT (arXiv 2407.11062): the target of a layer is full precision's output on full precision's
+stream, its input the quantized stream. Once trained it is frozen to its grid, and the quantized stream moves on through
+it. Grid, bits, file format stay; embeddings, norms and biases are not trained.
+
+Every finished layer is a file in OUT.partial, so that a killed run goes on from the layer it was in and ends with the
+same bytes. In memory: the two models, and three streams of the text.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from quantcliff.errors import InputError
+from quantcliff.models import check_pair, digest_of, folder_of, layer_of, load, quantization_of
+from quantcliff.quantizers.healing import stored
+from quantcliff.quantizers.healing.blocks import Blocks
+from quantcliff.quantizers.healing.fit import Recipe, fit
+from quantcliff.quantizers.healing.grid import Codes, Grid
+from quantcliff.quantizers.own_text import lead_of
+
+STANDARD = Recipe()
+
+FEWEST = 2
+"""Sequences: one to train on, one to choose the epoch by."""
+
+DOCUMENTS = 16_384
+"""Documents of a text that the command line takes at most: 4,096 sequences of the embedded facts' text."""
+
+REPORT = "healing.json"
+"""Beside the weights: what was done, and the course of training."""
+
+
+def rows_of(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], length: int, most: int | None = None
+) -> Int[Tensor, "sequence token"]:
+    """Documents one after the other, cut into sequences of `length` tokens, each with the tokenizer's lead in front.
+
+    Args:
+        most: sequences at most; None for all.
+
+    Raises:
+        InputError: there is too little text for `FEWEST` sequences.
+    """
+    lead = lead_of(tokenizer)
+    body, left = length - len(lead), None if most is None else most * length
+    flat: list[int] = []
+    for text in documents:
+        flat += tokenizer(text).input_ids
+        if left is not None and len(flat) >= left:
+            break
+    count = len(flat) // body if body > 0 else 0
+    if count < FEWEST:
+        raise InputError(
+            f"the calibration text gives {count} sequences of {length} tokens; give at least {FEWEST}: more text, or "
+            "shorter sequences"
+        )
+    count = count if most is None else min(count, most)
+    return torch.tensor([lead + flat[row * body : (row + 1) * body] for row in range(count)])
+
+
+def check(base: str | Path, quantized: str | Path, out: str | Path, recipe: Recipe) -> None:
+    """Raises InputError for what `heal` cannot use, without loading a model."""
+    recipe.check()
+    if quantization_of(folder_of(base)):
+        raise InputError(f"{base} is quantized already; give the full-precision model first")
+    stored.check(quantized)
+    if Path(out).exists():
+        raise InputError(f"{out} exists already; give a folder that does not")
+
+
+def heal(
+    base: str | Path,
+    quantized: str | Path,
+    documents: Sequence[str],
+    out: str | Path,
+    recipe: Recipe = STANDARD,
+    *,
+    tokens: int = 64,
+    sequences: int | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Train every layer of a quantized checkpoint towards full precision's, into the new folder `out`.
+
+    Args:
+        base: folder of the full-precision model, or a name.
+        quantized: compressed-tensors checkpoint of it, weights only.
+        documents: text to train on.
+        tokens, sequences: sizes of what is made of the text (`rows_of`).
+
+    Raises:
+        InputError: not a pair, a checkpoint of another kind, too little text, `out` exists, or OUT.partial belongs to
+            another run.
+    """
+    check(base, quantized, out, recipe)
+    out = Path(out)
+    exact, damaged = load(base, device=device), load(quantized, device=device)
+    check_pair(exact, damaged)
+    ids = rows_of(exact.tokenizer, documents, tokens, sequences)
+    work = _Work(out, {
+        "base": digest_of(base), "quantized": digest_of(quantized), "recipe": asdict(recipe),
+        "text": hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16], "sequences": len(ids), "tokens": tokens,
+    })  # fmt: skip
+    full, own = Blocks(exact, ids), Blocks(damaged, ids)
+    right, left = full.start(ids), own.start(ids)
+    matrices = stored.read(quantized)
+    made: dict[str, Codes] = {}
+    for layer in tqdm(range(len(full)), desc="healing layers", disable=None):
+        here = {stored.local(name): codes for name, codes in matrices.items() if layer_of(name) == layer}
+        wanted = full.whole(layer, right)
+        done = work.read(layer, here)
+        if done is None and here:
+            other = (layer + len(full) // 2) % len(full)
+            target = full.whole(other, right) if recipe.target == "wrong" else wanted
+            done = _fit(full, own, layer, here, left, target, recipe)
+            work.write(layer, *done)
+        codes = done[0] if done else {}
+        left = own.whole(layer, left, {f"{name}.weight": one.weight.to(left) for name, one in codes.items()})
+        right = wanted
+        made |= {name: codes[stored.local(name)] for name in matrices if layer_of(name) == layer}
+    return work.finish(quantized, made)
+
+
+def _fit(
+    full: Blocks, own: Blocks, layer: int, here: dict[str, Codes], stream: Tensor, target: Tensor, recipe: Recipe
+) -> tuple[dict[str, Codes], list[dict[str, float]]]:
+    device = stream.device
+    grids = {}
+    for name, codes in here.items():
+        weight = full.layers[layer].get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        grids[name] = Grid(codes, weight.detach().float().cpu(), recipe.scales_only).to(device)
+    n = recipe.epochs * -(-len(stream) // recipe.batch)
+    with tqdm(total=n, desc=f"layer {layer}", leave=False, disable=None) as bar:
+        return fit(
+            lambda x, weights: own.call(layer, x, weights), grids, stream, target, recipe,
+            recipe.seed * 10_007 + layer, bar.update,
+        )  # fmt: skip
+
+
+class _Work:
+    """The layers that are finished, on disk, and what they were made by."""
+
+    def __init__(self, out: Path, plan: dict[str, Any]):
+        self.out, self.plan = out, plan
+        self.folder = out.with_name(f"{out.name}.partial")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "plan.json"
+        if not file.is_file():
+            _write(file, json.dumps(plan, indent=1))
+        if json.loads(file.read_text(encoding="utf-8")) != plan:
+            raise InputError(f"{self.folder} holds layers of another run; delete it, or give another OUT")
+
+    def _file(self, layer: int) -> Path:
+        return self.folder / f"layer-{layer:03}.safetensors"
+
+    def read(self, layer: int, before: dict[str, Codes]) -> tuple[dict[str, Codes], list[dict[str, float]]] | None:
+        if not self._file(layer).is_file():
+            return None
+        with safe_open(self._file(layer), "pt") as handle:
+            history = json.loads(handle.metadata()["history"])
+            found = {
+                name: Codes(
+                    handle.get_tensor(f"{name}.codes"), handle.get_tensor(f"{name}.scale"),
+                    handle.get_tensor(f"{name}.zero"), old.bits, old.symmetric,
+                )
+                for name, old in before.items()
+            }  # fmt: skip
+        return found, history
+
+    def write(self, layer: int, codes: dict[str, Codes], history: list[dict[str, float]]) -> None:
+        parts = ("codes", "scale", "zero")
+        tensors = {f"{n}.{part}": getattr(one, part).cpu().contiguous() for n, one in codes.items() for part in parts}
+        part = self._file(layer).with_suffix(f".{os.getpid()}")
+        save_file(tensors, part, {"history": json.dumps(history)})
+        part.replace(self._file(layer))
+
+    def finish(self, quantized: str | Path, made: dict[str, Codes]) -> Path:
+        """The whole checkpoint, moved into place when it is complete."""
+        whole = self.folder / "checkpoint"
+        shutil.rmtree(whole, ignore_errors=True)
+        stored.write(quantized, made, whole)
+        course = []
+        for file in sorted(self.folder.glob("layer-*.safetensors")):
+            with safe_open(file, "pt") as handle:
+                layer = int(file.stem.removeprefix("layer-"))
+                course += [{"layer": layer, **row} for row in json.loads(handle.metadata()["history"])]
+        _write(whole / REPORT, json.dumps({**self.plan, "course": course}, indent=1) + "\n")
+        whole.rename(self.out)
+        shutil.rmtree(self.folder)
+        return self.out
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,122 @@
+"""What healing brings back, beside the same steps spent on something else.
+
+Written down before any of it was run, for a variant at 2 bits in groups of 128 of the embedded model:
+
+- *Healing works* if on held-out facts the interval of the healed share lies above that of the model as it is.
+- *It needs the right target* if the wrong one brings back less than a tenth of what the right one does on them.
+- *It needs weights* if scales alone stay below, beyond the interval, at equal text and epochs.
+- *It is more than reading again* if on held-out facts at least half as much returns as on healing facts.
+- *More text heals more* if every step of the curve raises the share on held-out facts.
+- *The kind of failure changes* if the verdict on the model as it is says computation collapse or mixed and on the
+  healed one signal degradation or intact.
+- *The circuit returns* if, beside a model of 3 or 4 bits that keeps about as much, the healed one is at most .1 lower
+  in its CKA diagonal and at most .1 higher in its share of sign flips; *another circuit answers* if it is farther off
+  in both.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from quantcliff import models, stats, tables
+from quantcliff.models import digest_of
+from quantcliff.quantizers.healing import Recipe, heal
+from quantcliff.stages.healing.text import TOKENS, documents, healing_half
+from quantcliff.stages.macro import document_losses, perplexity, running_text
+from quantcliff.study import Study
+from quantcliff.tracing import Runner, score
+
+COLUMNS = ["arm", "sequences", "tokens", "epochs", "part", "measure", "estimate", "low", "high", "n"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to spend training on a quantized model; no sequences: the model as it is."""
+
+    name: str
+    sequences: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+AS_IT_IS = Arm("as it is")
+
+
+CONTROLS = {"scales only": {"scales_only": True}, "wrong target": {"target": "wrong"}, "plain error": {"plain": True}}
+"""What a control changes of the recipe."""
+
+
+def arms(
+    sequences: Sequence[int], equal: int, controls: Sequence[str] = tuple(CONTROLS), epochs: int = 4, seed: int = 0
+) -> list[Arm]:
+    """The model as it is, the learning curve, and at `equal` sequences the controls (of `CONTROLS`)."""
+    own = Recipe(epochs=epochs, seed=seed)
+    found = [AS_IT_IS, *(Arm("healed", n, own) for n in sequences)]
+    changed = [(name, CONTROLS[name]) for name in controls]
+    return found + [Arm(name, equal, replace(own, **how)) for name, how in changed]  # type: ignore[arg-type]
+
+
+def checkpoint(study: Study, label: str, arm: Arm) -> Path:
+    """Folder of a variant in an arm, made only if it is not there; a killed run goes on from its layer."""
+    source = study.variant(label).path
+    if not arm.sequences:
+        return source
+    base = study.parameters.model
+    content = [digest_of(base), digest_of(source), asdict(arm.recipe), arm.sequences]
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    words = arm.name.replace(" ", "-")
+    out = study.run / "healed" / f"{label}-{words}-{arm.sequences}-{key}"
+    if not out.exists():
+        text = documents(arm.sequences)
+        heal(base, source, text, out, arm.recipe, tokens=TOKENS, sequences=arm.sequences, device=_device(study))
+    return out
+
+
+def _device(study: Study) -> str:
+    return study.parameters.device
+
+
+def measure(study: Study, tried: Sequence[Arm]) -> pd.DataFrame:
+    """Every arm of every variant -> RUN/healing.parquet.
+
+    Returns:
+        variant, method, bits, group_size and `COLUMNS`. `part`: all known facts, "healing" those whose subjects stand
+        in the text, "held-out" the others. `measure`: kept (share of full precision's right answers, Wilson), lost_rank
+        (median rank of the lost ones), and of part "text" perplexity (bootstrap over documents).
+    """
+    parts = {"all": np.ones(len(study.known), dtype=bool), "healing": healing_half(study.known)}
+    parts["held-out"] = ~parts["healing"]
+    encoded = [study.base.tokenizer(text).input_ids for text in running_text(study)]
+
+    def compute(label: str, arm: Arm) -> pd.DataFrame:
+        about = (arm.name, arm.sequences, arm.sequences * TOKENS, arm.recipe.epochs if arm.sequences else 0)
+        found = _measured(study, checkpoint(study, label, arm), parts, encoded)
+        return pd.DataFrame([(*about, *row) for row in found], columns=COLUMNS)
+
+    by_arm = [study.table("healing", partial(compute, arm=arm), arm=asdict(arm)) for arm in tried]
+    whole = pd.concat(by_arm, ignore_index=True)
+    tables.write(whole, study.run / "healing.parquet")
+    return whole
+
+
+def _measured(
+    study: Study, folder: Path, parts: dict[str, np.ndarray], encoded: list[list[int]]
+) -> list[tuple[object, ...]]:
+    runner = Runner(models.load(folder, device=_device(study), dtype=study.parameters.dtype))
+    rank = score(runner, study.known)["rank"].to_numpy()
+    rows: list[tuple[object, ...]] = []
+    for part, here in parts.items():
+        lost = rank[here & (rank > 1)]
+        rows.append((part, "kept", *map(float, stats.share(rank[here] == 1)), int(here.sum())))
+        if len(lost):
+            rows.append((part, "lost_rank", *map(float, stats.median(lost)), len(lost)))
+    if encoded:
+        tokens = np.array([len(ids) - 1 for ids in encoded])
+        found = perplexity(document_losses(runner, encoded), tokens, study.seed)
+        rows.append(("text", "perplexity", *map(float, found), len(encoded)))
+    return rows
