@@ -88,6 +88,7 @@ def test_every_command_explains_itself(path):
         (["heal", "nope", "atlas", "out"], "nope is not a folder"),
         (["heal", "atlas", "atlas", "out"], "atlas is not quantized; give the folder of a quantized model"),
         (["heal", "atlas", "atlas", "out", "--epochs", "0"], "epochs is 0 and batch 32; give at least 1 of each"),
+        (["heal", "atlas", "atlas", "out", "--rate", "0"], "learning rates are 0.0 and 0.0; give positive numbers"),
         (["facts", "nope"], "nope is no fact source"),
         (["atlas", "collect", "nope", "out.csv"], "nope holds no data/trex_lms_vocab"),
     ],
@@ -331,6 +332,7 @@ def test_a_model_is_healed(tiny_llama, tmp_path):
              "--epochs", "1"]  # fmt: skip
     result = run(cli.app, asked)
     assert result.exit_code == 0 and f"The healed model is ready: {out.resolve()}" in result.output
+    assert "3 of 3 layers give nearer" in result.output
     assert (out / "healing.json").is_file() and not (tmp_path / "out.partial").exists()
     again = run(cli.app, asked)
     assert isinstance(again.exception, InputError) and "exists already" in str(again.exception)

@@ -6,6 +6,7 @@ Everything heavy is imported inside a command, so that `--help` answers at once.
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,12 +181,13 @@ def quantize(
 @click.option("--tokens", default=64, show_default=True, help="Tokens of a sequence.")
 @click.option("--epochs", default=4, show_default=True, help="Passes over the text.")
 @click.option("--batch", default=32, show_default=True, help="Sequences in a step.")
+@click.option("--rate", default=1.0, show_default=True, help="Factor on the learning rates.")
 @click.option("--scales-only", is_flag=True, help="Train scales alone; codes and zero points stay.")
 @click.option("--seed", default=0, show_default=True, help="Decides the order of the sequences.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def heal(
     base: str, quantized: str, out: Path, calibration: str | None, documents: int | None, tokens: int, epochs: int,
-    batch: int, scales_only: bool, seed: int, device: str,
+    batch: int, rate: float, scales_only: bool, seed: int, device: str,
 ) -> None:  # fmt: skip
     """Train the layers of QUANTIZED, one by one, to give what those of BASE give, into a new folder OUT.
 
@@ -197,7 +199,8 @@ def heal(
     from quantcliff.models import check_device
     from quantcliff.quantizers import healing
 
-    recipe = healing.Recipe(epochs=epochs, batch=batch, scales_only=scales_only, seed=seed)
+    usual = healing.Recipe(epochs=epochs, batch=batch, scales_only=scales_only, seed=seed)
+    recipe = replace(usual, lr_grid=usual.lr_grid * rate, lr_weight=usual.lr_weight * rate)
     healing.check(base, quantized, out, recipe)
     if tokens < 2 or (documents is not None and documents < 1):
         raise InputError(f"tokens is {tokens} and documents {documents}; give at least 2 tokens and 1 document")
@@ -208,6 +211,8 @@ def heal(
         documents = healing.DOCUMENTS
     text = library.calibration_text(source, documents, model=base)
     healing.heal(base, quantized, text, out, recipe, tokens=tokens, device=device)
+    better, layers = healing.improved(out)
+    click.echo(f"{better} of {layers} layers give nearer to what full precision's give than before")
     click.echo(f"The healed model is ready: {out.resolve()}")
 
 

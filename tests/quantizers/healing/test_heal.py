@@ -68,6 +68,7 @@ def test_no_layer_is_worse_than_before_and_the_last_stream_is_nearer(tiny_llama:
             model.hf(ids, output_hidden_states=True).hidden_states[-2]
             for model in (exact, models.load(rounded), models.load(healed))
         )
+    assert healing.improved(healed) == (3, 3)
     assert (good - full).square().mean() < 0.7 * (bad - full).square().mean()
 
 

@@ -156,5 +156,6 @@ def test_every_shipped_table_is_whole() -> None:
         whole = sum(one["estimate"] * one["n"] for one in kept[1:]) / sum(one["n"] for one in kept[1:])
         assert whole == pytest.approx(kept[0]["estimate"])
     kept = healing.signals(beside, ["accuracy kept"]).set_index("signal").loc["accuracy kept"]
-    assert list(kept.index) == ["as it is", healing.SHOWN.name, healing.LIKE]
-    assert kept["healed"] == pytest.approx(row(table, "healed", healing.SHOWN.sequences, "all")["estimate"])
+    assert list(kept.index) == ["as it is", healing.SHOWN.name, healing.LIKE, *healing.ROUNDED]
+    for name, method in (("healed", "gptq"), (healing.ROUNDED[1], "rtn")):
+        assert kept[name] == pytest.approx(row(table, "healed", healing.EQUAL, "all", method=method)["estimate"])

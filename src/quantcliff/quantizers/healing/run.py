@@ -135,6 +135,13 @@ def heal(
     return work.finish(quantized, made)
 
 
+def improved(folder: str | Path) -> tuple[int, int]:
+    """Layers of a healed checkpoint of which an epoch of training was kept, and all that were trained."""
+    course = json.loads((Path(folder) / REPORT).read_text(encoding="utf-8"))["course"]
+    kept = [row["epoch"] > 0 for row in course if row["kept"]]
+    return sum(kept), len(kept)
+
+
 def _fit(
     full: Blocks, own: Blocks, layer: int, here: dict[str, Codes], stream: Tensor, target: Tensor, recipe: Recipe
 ) -> tuple[dict[str, Codes], list[dict[str, float]]]:

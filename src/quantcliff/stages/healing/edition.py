@@ -10,7 +10,7 @@ import pandas as pd
 
 from quantcliff import tables
 from quantcliff.stages.healing.beside import beside, equal
-from quantcliff.stages.healing.trials import Arm, arms, checkpoint, measure
+from quantcliff.stages.healing.trials import AS_IT_IS, Arm, arms, checkpoint, measure
 from quantcliff.study import Study
 
 FOLDER = Path(__file__).parent / "tables"
@@ -25,16 +25,22 @@ LIKE = "more bits"
 """Name of the unhealed model that keeps about as many answers: plain rounding to 3 or 4 bits, in groups or whole rows,
 whichever is nearest."""
 
+ROUNDED = ("rtn", "rtn, healed")
+"""Names of the model of plain rounding, as it is and healed."""
+
 
 def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
-    """Both tables of the edition, for GPTQ at 2 bits; a killed run goes on from where it was.
+    """Both tables of the edition, for GPTQ and plain rounding at 2 bits; a killed run goes on from where it was.
 
     Returns:
-        `healing` (see `measure`), and `beside` (see `beside`): the model as it is, healed, and the model `LIKE`.
+        `healing` (see `measure`): GPTQ in all arms, plain rounding as it is and healed. `beside` (see `beside`): GPTQ
+        as it is, healed, and the model `LIKE`; plain rounding as it is and healed (`ROUNDED`).
     """
     gptq = Study("atlas", method="gptq", bits="2", run=run, device=device)
+    rtn = Study("atlas", method="rtn", bits="2", run=run, device=device)
     found = measure(gptq, arms(CURVE, EQUAL, ("scales only", "wrong target")))
-    (label,) = gptq.variants
+    found = pd.concat([found, measure(rtn, [AS_IT_IS, SHOWN])], ignore_index=True)
+    (label,), (plain,) = gptq.variants, rtn.variants
     kept = found.query(
         f"variant == '{label}' and arm == '{SHOWN.name}' and sequences == {SHOWN.sequences} and part == 'all' and "
         "measure == 'kept'"
@@ -44,6 +50,8 @@ def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
         "as it is": gptq.variant(label).path,
         SHOWN.name: checkpoint(gptq, label, SHOWN),
         LIKE: equal(others, kept).path,
+        ROUNDED[0]: rtn.variant(plain).path,
+        ROUNDED[1]: checkpoint(rtn, plain, SHOWN),
     }
     return {"healing": found, "beside": beside(gptq, folders)}
 
