@@ -13,6 +13,7 @@ for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -145,6 +146,12 @@ class Runner:
         flat = resid.reshape(-1, 1, self.d_model).to(self.device, self.model.hf.dtype)
         return self._forward(flat, [], self.n_layers).reshape(*resid.shape[:-1], -1)
 
+    @cached_property
+    def _ffn_reads_one_stream(self) -> bool:
+        """Not in BLOOM, whose FFN is given the residual stream too and adds itself to it."""
+        ffn = self.bridge.blocks[self.n_layers - 1].mlp.original_component
+        return len(signature(ffn.forward).parameters) == 1
+
     def _at_last(self, last: Int[Tensor, " batch"], names: Collection[str], inner: bool) -> list[tuple[str, Callable]]:
         """Hooks that let the head run at last tokens alone, and so (`inner`) the last block's FFN, which elsewhere adds
         0, unless one of `names` is a site that would show it."""
@@ -170,11 +177,8 @@ class Runner:
 
         found: list[tuple[str, Callable]] = [("unembed.hook_in", pick)]
         ends = {f"{ffn}.hook_in": begin, f"{ffn}.hook_out": end}
-        if (
-            inner
-            and {site(kind, layer) for kind in shown}.isdisjoint(names)
-            and set(ends) <= set(self.bridge.hook_dict)
-        ):
+        free = {site(kind, layer) for kind in shown}.isdisjoint(names) and set(ends) <= set(self.bridge.hook_dict)
+        if inner and free and self._ffn_reads_one_stream:
             found += ends.items()
         return found
 
