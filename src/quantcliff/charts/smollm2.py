@@ -19,7 +19,7 @@ def verdict_map(verdicts: pd.DataFrame) -> alt.LayerChart:
     Args:
         verdicts: columns model, method, bits, mode, kept (share of full precision's right answers).
     """
-    rows = verdicts.assign(
+    rows = verdicts[["model", "method", "bits", "mode", "kept"]].assign(
         row=verdicts["model"] + ", " + verdicts["method"],
         mark=verdicts["mode"].map({mode: mark for mode, (_, mark) in MODES.items()}),
         text=[f"{mark} {kept:.0%}".strip() for mark, kept in zip(
