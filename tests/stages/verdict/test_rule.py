@@ -169,6 +169,8 @@ def test_an_answer_is_sure_where_both_ends_of_the_interval_share_it():
     assert not found.sure
     made.loc[here == "forms", "low"] = 0.75
     assert decide("v", made).sure
+    made.loc[here == "forms", ["value", "low", "high"]] = 0.7, 0.6, 0.75
+    assert not decide("v", made).sure
 
 
 @given(ways)
