@@ -60,6 +60,23 @@ def test_nothing_is_excused_in_a_module_of_plain_rounding():
     assert judge(with_odd(made, [1], stored=stored, plain=True), x) == [True]
 
 
+@pytest.mark.parametrize(("share", "plain", "harmful"), [
+    (0.9, False, False), (1.1, False, True), (0.9, True, True), (1.1, True, True),
+])  # fmt: skip
+def test_what_was_not_rounded_plainly_is_accused_of_what_is_felt_alone(share: float, plain: bool, harmful: bool):
+    """One group in a step too far, in a module whose other rows make that a given share of what is felt."""
+    made, x = trial(4), inputs(4)[1:]
+    stored = made.stored.clone()
+    stored[2, SIZE : 2 * SIZE] += nearest(made.exact[2:3, SIZE : 2 * SIZE], 4, False)[1]
+    found = with_odd(made, [2 * GROUPS + 1], stored=stored, plain=plain)
+    errors = harm._errors(found, x)
+    added = float((errors.rows[0, 0] - errors.rows[1, 0]).sum())
+    module = errors.module.copy()
+    module[0, 0] = added / (share * harm.FELT)
+    found = harm._judge(found, replace(errors, module=module), errors)
+    assert found.harmful.tolist() == [harmful]
+
+
 @given(st.integers(0, 1000), st.sampled_from([2, 3, 4, 8]), st.sampled_from(["zero point", "scale", "values"]))
 def test_faults_of_one_group_do_harm(seed, bits, kind):
     made, x = trial(seed, bits), inputs(seed)[1:]

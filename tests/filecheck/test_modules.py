@@ -235,6 +235,19 @@ def test_weights_in_another_order_inside_their_groups_are_unrelated() -> None:
     assert [index for index, kind in enumerate(kinds(exact, stored, 4, False)) if kind == "values"] == [7]
 
 
+def test_plain_rounding_is_told_by_its_levels() -> None:
+    """Every fiftieth weight a level off is enough not to be plain rounding; scales in half precision are not."""
+    exact = torch.randn(64, 128, generator=torch.Generator().manual_seed(3))
+    rows, step = rounding.nearest(exact.reshape(-1, 32), 4, False)
+    stated = {"bits": 4, "group_size": 32, "symmetric": False, "mixed": False}
+    moved = rows.clone()
+    moved.reshape(-1)[::50] += step.repeat_interleave(32)[::50]
+    halved = (rows / step[:, None]).round() * step.half().float()[:, None]
+    for stored, plain in ((rows, True), (halved, True), (moved, False)):
+        found, *_ = modules._look(exact, stored.reshape(exact.shape), stated)
+        assert found.plain == plain
+
+
 def test_a_group_of_equal_weights_says_nothing() -> None:
     exact = groups(2, 64, 10.0)
     exact[3] = 0.0
