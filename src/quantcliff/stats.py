@@ -1,6 +1,6 @@
 """95% intervals: Wilson for shares, order statistics for medians, bootstrap for everything else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,11 @@ class Interval(NamedTuple):
     estimate: float | np.ndarray
     low: float | np.ndarray
     high: float | np.ndarray
+
+
+def stacked(intervals: Sequence[Interval]) -> Interval:
+    """Several intervals of single numbers as one of arrays (n,), in their order."""
+    return Interval(*map(np.array, zip(*intervals, strict=True)))
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -1,8 +1,10 @@
 """Tidy tables on disk: parquet, written whole or not at all."""
 
 import errno
+import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -47,3 +49,21 @@ def read(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"there is no table {path}; run the chapter that makes it first")
     return pd.read_parquet(path)
+
+
+def shipped(folder: Path, name: str, kind: str, hashes: Mapping[str, str]) -> Path:
+    """File of a table that comes with the package, after a look whether it is the one that was shipped.
+
+    Args:
+        kind: "parquet" or "csv".
+        hashes: name of every table -> sha256 of its file, as `made.json` beside them has it.
+
+    Raises:
+        InputError: there is no such table, or its file has another hash.
+    """
+    path = folder / f"{name}.{kind}"
+    if name not in hashes or not path.is_file():
+        raise InputError(f"there is no shipped table {name!r}; the tables are {', '.join(hashes)}")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != hashes[name]:
+        raise InputError(f"{path} is not the file that made.json beside it speaks of; install the package again")
+    return path

@@ -141,7 +141,7 @@ def summary(values: dict[str, Float[np.ndarray, "prompt layer"]], seed: int = 0)
             _rows("rank_median", stats.median(values["rank"]), n),
         ]
         shares = [stats.share(values["rank"][:, layer] == 1) for layer in range(layers)]
-        parts.append(_rows("first", stats.Interval(*map(np.array, zip(*shares, strict=True))), n))
+        parts.append(_rows("first", stats.stacked(shares), n))
     if paired.any():
         right, wrong = values["probability"][paired], values["control"][paired]
         parts.append(_rows("control", stats.bootstrap_mean(wrong, seed), len(right)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from quantcliff.errors import InputError
+from quantcliff import tables
 
 FOLDER = Path(__file__).parent
 
@@ -33,11 +33,7 @@ class Shipped:
         Raises:
             InputError: there is no such table, or it is not the one that `made.json` speaks of.
         """
-        path = self.folder / f"{name}.csv"
-        if name not in self.made["files"] or not path.is_file():
-            raise InputError(f"there is no shipped table {name!r}; the tables are {', '.join(TABLES)}")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != self.made["files"][name]:
-            raise InputError(f"{path} is not the file that made.json beside it speaks of; install the package again")
+        path = tables.shipped(self.folder, name, "csv", self.made["files"])
         text = [
             "pair", "model", "method", "kind", "level", "strength", "headline", "mode", "old", "fault", "label",
             "after", "questions", "cosines", "cosine", "seed", "many", "text", "checkpoint", "source",

@@ -42,12 +42,7 @@ class Shipped:
         Raises:
             InputError: there is no such table, or it is not the one that `made.json` speaks of.
         """
-        path = self.folder / f"{name}.parquet"
-        if name not in self.made["files"] or not path.is_file():
-            raise InputError(f"there is no shipped table {name!r}; the tables are {', '.join(self.made['files'])}")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != self.made["files"][name]:
-            raise InputError(f"{path} is not the file that made.json beside it speaks of; install the package again")
-        return pd.read_parquet(path)
+        return pd.read_parquet(tables.shipped(self.folder, name, "parquet", self.made["files"]))
 
     def stages(self) -> dict[str, pd.DataFrame]:
         """All of `STAGES`."""

@@ -91,7 +91,7 @@ def responds(pair: Pair) -> list[Row]:
     found = pair.patched
     right = found[found["donor"] == "same"].pivot(index="prompt", columns="layer", values="rank") == 1
     shares = [stats.share(right[layer]) for layer in range(n - 1)]
-    rows = layered("responds", list(range(n - 1)), _stacked(shares), len(right))
+    rows = layered("responds", list(range(n - 1)), stats.stacked(shares), len(right))
     other = found[(found["donor"] == "other") & (found["layer"] == n - 2)]
     control = float((other["rank"] == 1).mean()) if len(other) else np.nan
     return [
@@ -121,7 +121,7 @@ def alone(pair: Pair) -> list[Row]:
     probes = pair.halves[0]
     streams = one_at_a_time(pair.full, pair.own, probes)
     shares = [stats.share(ranks(pair.full, stream, probes.answers) == 1) for stream in streams]
-    rows = layered("alone", list(range(pair.n_layers)), _stacked(shares), len(probes))
+    rows = layered("alone", list(range(pair.n_layers)), stats.stacked(shares), len(probes))
     worst = min(range(len(shares)), key=lambda layer: shares[layer].estimate)
     return [rows[worst] | {"layer": None, "control": 1.0, "note": f"layer {worst}, the worst"}, *rows]
 
@@ -157,7 +157,3 @@ def repair(pair: Pair) -> list[Row]:
     gain, mirror = pair.protected
     words = f"first {pair.n_protected} of {pair.n_layers} layers in full precision"
     return [whole("repair", stats.share(gain), len(gain), words) | {"control": float(mirror.mean())}]
-
-
-def _stacked(shares: Sequence[Interval]) -> Interval:
-    return Interval(*(np.array(part, dtype=float) for part in zip(*shares, strict=True)))
