@@ -1,7 +1,6 @@
 """Every repair does what it says, costs what it says, and stands beside its control."""
 
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import TEXT, random_probes
+from own_answers import OwnAnswers
+from tiny import TEXT
 
 from quantcliff import stats
 from quantcliff.charts import repair as charts
 from quantcliff.errors import InputError
 from quantcliff.models import linears
-from quantcliff.probes import Probes
 from quantcliff.quantizers import Scheme, average_bits, quantize
 from quantcliff.stages.repair import (
     Bench,
@@ -35,14 +34,8 @@ from quantcliff.study import Study
 from quantcliff.tracing import Runner, score
 
 
-class OwnAnswers(Study):
-    """A study of a random model: what it answers itself stands for the right answer, so that it knows every fact."""
-
-    @cached_property
-    def probes(self) -> Probes:
-        asked = random_probes(40)
-        answers = [[int(self.base.hf(torch.tensor([ids])).logits[0, -1].argmax())] for ids in asked.input_ids]
-        return Probes(asked.input_ids, answers, asked.subject, asked.table, asked.dropped)
+class OwnText(OwnAnswers):
+    """The same, calibrated on a few sentences."""
 
     def calibration_for(self, method: str) -> list[str]:
         return TEXT
@@ -58,7 +51,7 @@ def one(table: pd.DataFrame, **where: object) -> pd.Series:
 
 @pytest.fixture(scope="module")
 def study(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return OwnAnswers(tiny_llama, method="rtn", bits="4,2", group_size=16, run=tmp_path_factory.mktemp("run"))
+    return OwnText(tiny_llama, method="rtn", bits="4,2", group_size=16, run=tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +291,7 @@ def test_what_does_not_fit_is_said_at_once(study: Study, options: dict, words: s
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 def test_a_checkpoint_of_ones_own(tiny_llama: Path, tmp_path: Path, method: str) -> None:
     own = quantize(tiny_llama, Scheme(method, 3, 16), TEXT, tmp_path)
-    study = OwnAnswers(tiny_llama, quantized=own, run=tmp_path / "run")
+    study = OwnText(tiny_llama, quantized=own, run=tmp_path / "run")
     table = measure(study, layers=(1,), eora_ranks=(16,), alphas=(0.0, 1.0))
     assert not table["setting"].str.contains("again").any()
     assert accuracy(table, repair="none", part="failure") == 0
@@ -310,7 +303,7 @@ def test_a_checkpoint_of_ones_own(tiny_llama: Path, tmp_path: Path, method: str)
 
 
 def test_gptq_is_also_quantized_again(tiny_llama: Path, tmp_path: Path) -> None:
-    study = OwnAnswers(tiny_llama, method="gptq", bits=2, group_size=16, run=tmp_path)
+    study = OwnText(tiny_llama, method="gptq", bits=2, group_size=16, run=tmp_path)
     table = measure(study, layers=(1, 2), eora_ranks=(2,), alphas=(0.0,))
     row = one(table, setting="first 2 layers, again", measure="accuracy", half="all", part="known")
     scheme = Scheme("gptq", 2, 16, bits_by_layer=((0, 8), (1, 8)))

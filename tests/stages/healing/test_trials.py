@@ -1,19 +1,17 @@
 """What heals and what tests are apart; every arm is measured on the model it made."""
 
 import sys
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from tiny import TEXT, random_probes
+from own_answers import OwnAnswers
+from tiny import TEXT
 
 from quantcliff import models, tables
 from quantcliff.atlas import load_facts, prompt
 from quantcliff.charts import healing as charts
-from quantcliff.probes import Probes
 from quantcliff.quantizers.healing import Recipe
 from quantcliff.stages import components, healing, verdict
 from quantcliff.stages.healing import AS_IT_IS, Arm, row
@@ -23,16 +21,6 @@ from quantcliff.study import Study
 from quantcliff.tracing import Runner, score
 
 QUICK = Recipe(epochs=1, batch=8)
-
-
-class OwnAnswers(Study):
-    """A study of a random model: what it answers itself stands for the right answer, so that it knows every fact."""
-
-    @cached_property
-    def probes(self) -> Probes:
-        asked = random_probes(40)
-        answers = [[int(self.base.hf(torch.tensor([ids])).logits[0, -1].argmax())] for ids in asked.input_ids]
-        return Probes(asked.input_ids, answers, asked.subject, asked.table, asked.dropped)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The questions of cause against direct computation on tiny models, and their formulas on made-up numbers."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loud import louder, random_text
 
 from quantcliff import models, stats
 from quantcliff.quantizers import Scheme, average_bits, quantize
-from quantcliff.stages import components, verdict
+from quantcliff.stages import verdict
 from quantcliff.stages.verdict import Pair, causes, ladder
-from quantcliff.study import FULL, Study
+from quantcliff.study import FULL
 from quantcliff.tracing import Runner, score
 
 GROUP = 32
-
-
-@pytest.fixture(scope="module")
-def pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    base = louder(tiny_llama, tmp_path_factory.mktemp("sure"))
-    low = quantize(base, Scheme("rtn", 2, GROUP), (), tmp_path_factory.mktemp("quantized"))
-    text = random_text(tmp_path_factory.mktemp("text"))
-    study = Study(base, quantized=low, text=text, n_facts=80, run=tmp_path_factory.mktemp("run"))
-    label = next(iter(study.variants))
-    return Pair(study, label, 40, partial(components.of_variant, study, FULL, 40))
 
 
 @pytest.fixture(scope="module")

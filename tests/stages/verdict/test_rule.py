@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,14 +15,13 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from loud import louder, random_text
 
 from quantcliff import cli, models
 from quantcliff.charts import verdict as charts
 from quantcliff.diagnosis import diagnose, report
 from quantcliff.errors import InputError
 from quantcliff.filecheck import Findings
-from quantcliff.quantizers import Scheme, planted, quantize
+from quantcliff.quantizers import planted
 from quantcliff.stages import components, logit_lens, representations, verdict
 from quantcliff.stages.verdict import EXIT_CODES, NO_SIGNALS, QUESTION, SIGNAL, Pair, causes, decide, evidence, weights
 from quantcliff.stages.verdict.rule import joined
@@ -225,33 +223,6 @@ def test_first_layers_need_half_of_the_signals_that_speak_about_layers():
     nothing = float("nan")
     half = [(a, 0, 0.5), (b, 0, 0.0), (c, 0, nothing), (a, 1, 2.0), (b, 1, nothing), (c, 1, nothing)]
     assert decide("v", table(dict.fromkeys((a, b, c), 0.5), layers=half)).first == {DEGRADED: 0, COLLAPSED: 1}
-
-
-GROUP = 32
-
-
-@pytest.fixture(scope="module")
-def base(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return louder(tiny_llama, tmp_path_factory.mktemp("sure"))
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_text(tmp_path_factory.mktemp("text"))
-
-
-@pytest.fixture(scope="module")
-def quantized(base: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Makes checkpoints of the given bits."""
-    cache = tmp_path_factory.mktemp("quantized")
-    return lambda bits: quantize(base, Scheme("rtn", bits, GROUP), (), cache)
-
-
-@pytest.fixture(scope="module")
-def pair(base: Path, text: Path, quantized, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    study = Study(base, quantized=quantized(2), text=text, n_facts=80, run=tmp_path_factory.mktemp("run"))
-    label = next(iter(study.variants))
-    return Pair(study, label, 40, partial(components.of_variant, study, FULL, 40))
 
 
 @pytest.fixture(scope="module")
