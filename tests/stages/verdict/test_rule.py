@@ -410,6 +410,7 @@ def test_a_model_beside_itself_is_perfect(base: Path, text: Path, quantized, tmp
     for name in ("lens signal", "sign flips", "FFN cosine", "CKA diagonal"):
         assert readings[name] == INTACT
     assert found.former.votes[0] == 0
+    assert found.ladder.empty
 
 
 @pytest.fixture(scope="module")
@@ -420,6 +421,11 @@ def diagnosed(base: Path, text: Path, quantized, tmp_path_factory: pytest.TempPa
     (passes,) = re.findall(r"as much as (\d+\.\d) plain forward passes over the 60 prompts", " ".join(said))
     assert 5 < float(passes) <= 30
     return found, out
+
+
+def test_a_damaged_model_gets_a_ladder_of_next_steps(diagnosed):
+    found, _ = diagnosed
+    assert found.ladder["step"].iloc[0] == "as it is" and len(found.ladder) > 2
 
 
 def test_a_diagnosis_is_written_down_whole(diagnosed):
