@@ -91,9 +91,19 @@ class Step:
             self._capture()
         if self.graph is not None:
             self.graph.replay()
+        elif self.done < WARM and self.tokens.is_cuda:
+            self._aside()
         else:
             self._run()
         self.done += 1
+
+    def _aside(self) -> None:
+        """A step on a stream of its own, as what is captured later must find nothing of autograd on the usual one."""
+        side, usual = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(usual)
+        with torch.cuda.stream(side):
+            self._run()
+        usual.wait_stream(side)
 
     def _run(self) -> None:
         for optimizer in self.optimizers:
@@ -103,8 +113,9 @@ class Step:
                 input_ids=self.tokens, attention_mask=self.mask, position_ids=self.places
             ).last_hidden_state
             logits = self.model.lm_head(hidden[:, :-1]).float()
-        self.loss = cross_entropy(logits.flatten(0, 1), self.tokens[:, 1:].flatten())
-        self.loss.backward()
+        loss = cross_entropy(logits.flatten(0, 1), self.tokens[:, 1:].flatten())
+        loss.backward()
+        self.loss = loss.detach()
         for optimizer in self.optimizers:
             optimizer.step()
 
