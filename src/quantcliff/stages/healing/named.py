@@ -8,7 +8,7 @@ sequences:
   answer stands in one of the same documents.
 - *What returns was not read* if among the never named the interval of the share kept lies above that of the model as it
   is, and at least half as much returns among them as among the named.
-- The model that is asked is *the one of the shipped table* if its share kept of all facts lies in that table's interval.
+- The model that is asked is *the one of the shipped table* if its share kept of all facts lies in that one's interval.
 """
 
 import re
@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.stages.healing.text import TOKENS, own_documents
-from quantcliff.stages.healing.trials import COLUMNS, Arm, checkpoint, measured_on
+from quantcliff.stages.healing.trials import COLUMNS, Arm, checkpoint, measured_on, place
 from quantcliff.study import Study
 
 NAME = "healing_named"
@@ -68,7 +68,7 @@ def parts(facts: pd.DataFrame, documents: Sequence[str]) -> dict[str, Bool[np.nd
 
 
 def measure(study: Study, arm: Arm) -> pd.DataFrame:
-    """What an arm keeps of each of `PARTS`, and of all -> RUN/healing_named.parquet: the columns of `trials.measure`."""
+    """What an arm keeps of each of `PARTS`, and of all -> RUN/healing_named.parquet, columns as of `trials.measure`."""
     found = parts(study.known.table, read_by(study.parameters.model, arm.sequences))
     found = {"all": np.ones(len(study.known), dtype=bool), **found}
     about = (arm.name, arm.sequences, arm.sequences * TOKENS, arm.recipe.epochs)
@@ -91,7 +91,7 @@ def rebuild(study: Study, arm: Arm, files: Sequence[Path]) -> Path:
     source, out = study.variant(label).path, place(study, label, arm)
     given = {name: tensor for file in files for name, tensor in load_file(file).items()}
     tensors = load_file(source / "model.safetensors")
-    packed = {name for name in tensors if name.rsplit("_", 1)[0].endswith("weight") or name.endswith("zero_point")}
+    packed = {name for name in tensors if ".weight_" in name}
     alike = packed == set(given) and all(given[name].shape == tensors[name].shape for name in packed)
     if not alike:
         raise InputError(f"{', '.join(map(str, files))} are not the packed matrices of {source}")
