@@ -1,7 +1,7 @@
 """Healing SmolLM2 at 2 bits in groups of 64, on text that it writes itself. Made for a GPU: minutes there.
 
-Written down before any of it was run (the first half sentence about rates proved wrong: of all pairs that were tried none
-made a loss rise, and the embedded model's was the best; they stand as they were written):
+Written down before any of it was run, and left as it was written. The first half sentence about rates proved wrong:
+none of all pairs that were tried made a loss rise, and the embedded model's was the best.
 
 - *Rates.* The embedded model's make the loss of SmolLM2's layers rise, so rates are chosen once, for plain rounding,
   and used for every arm: of `RATES` for scales and zero points, and for weights, the pair with the least mean over the
