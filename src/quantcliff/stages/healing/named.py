@@ -52,11 +52,12 @@ def parts(facts: pd.DataFrame, documents: Sequence[str]) -> dict[str, Bool[np.nd
     Args:
         facts: subject and object (several joined by " | "), as `Probes.table` has them.
     """
-    plain = [" ".join(text.split()) for text in documents]
+    plain = [" ".join(text.lower().split()) for text in documents]
     whole = "\n".join(plain)
 
     def stands(words: str, text: str) -> bool:
-        return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) is not None
+        words = words.lower()
+        return words in text and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
 
     named = np.array([stands(subject, whole) for subject in facts["subject"]], dtype=bool)
     told = named.copy()

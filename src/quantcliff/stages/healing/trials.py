@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from quantcliff import atlas, models, stats, tables
 from quantcliff.models import digest_of
@@ -115,15 +116,22 @@ def measured_on(
 ) -> list[tuple[object, ...]]:
     """Rows of part, measure, estimate, low, high, n: of each part of the known facts, and of running text if given."""
     runner = Runner(models.load(folder, device=_device(study), dtype=study.parameters.dtype))
-    rank = score(runner, study.known)["rank"].to_numpy()
-    rows: list[tuple[object, ...]] = []
-    for part, here in parts.items():
-        lost = rank[here & (rank > 1)]
-        rows.append((part, "kept", *map(float, stats.share(rank[here] == 1)), int(here.sum())))
-        if len(lost):
-            rows.append((part, "lost_rank", *map(float, stats.median(lost)), len(lost)))
+    rows = by_part(score(runner, study.known)["rank"].to_numpy(), parts)
     if encoded:
         tokens = np.array([len(ids) - 1 for ids in encoded])
         found = perplexity(document_losses(runner, encoded), tokens, study.seed)
         rows.append(("text", "perplexity", *map(float, found), len(encoded)))
+    return rows
+
+
+def by_part(rank: Int[np.ndarray, " prompt"], parts: dict[str, np.ndarray]) -> list[tuple[object, ...]]:
+    """Rows of part, measure, estimate, low, high, n: share kept and median rank of the lost, of every part that has
+    any."""
+    rows: list[tuple[object, ...]] = []
+    for part, here in parts.items():
+        lost = rank[here & (rank > 1)]
+        if here.any():
+            rows.append((part, "kept", *map(float, stats.share(rank[here] == 1)), int(here.sum())))
+        if len(lost):
+            rows.append((part, "lost_rank", *map(float, stats.median(lost)), len(lost)))
     return rows
