@@ -51,6 +51,19 @@ def test_every_shipped_table_is_whole() -> None:
 
 
 @needed
+def test_most_subjects_are_never_named_and_the_rebuilt_model_is_the_healed_one() -> None:
+    found, told = SHIPPED.table("healing"), SHIPPED.table("named")
+    kept = told[told["measure"] == "kept"].set_index("part")
+    assert kept.loc["never named", "n"] + kept.loc["named", "n"] == kept.loc["all", "n"]
+    assert kept.loc["told", "n"] <= kept.loc["named", "n"] < 0.1 * kept.loc["all", "n"]
+    assert SHIPPED.made["later"]["named"]["machine"] != SHIPPED.made["machine"]
+    held = edition.rules(found, told)
+    assert len(held) == 7 and all(list(held.values())[-1:]), "its share of all facts lies in the interval"
+    never = told.assign(estimate=told["estimate"].mask(told["part"] == "never named", 0.0))
+    assert list(edition.rules(found, never).values())[-2:] == [False, True]
+
+
+@needed
 def test_the_rules_and_what_the_advice_expects_follow_from_the_tables() -> None:
     found = SHIPPED.table("healing")
     held = edition.rules(found)
