@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantcliff import waiting, workshop
+from quantcliff import disk, waiting, workshop
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -289,6 +289,11 @@ def main() -> None:
     except BuildError as error:
         click.echo(f"quantcliff: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        if told := disk.refusal(error):
+            click.echo(f"quantcliff: {told}", err=True)
+            sys.exit(2)
+        raise
 
 
 if __name__ == "__main__":
