@@ -228,6 +228,7 @@ def diagnose(
 
 
 app.add_command(planner.facts)
+app.add_command(planner.grid)
 app.add_command(planner.plan)
 app.add_command(workshop.atlas)
 app.add_command(workshop.smollm2_group)

@@ -88,8 +88,40 @@ def plan(
         f"{prompts.n:,} prompts of {prompts.tokens:.1f} tokens ({'counted' if prompts.exact else 'supposed'})\n"
     )
     click.echo(library.table(rows).to_string())
-    click.echo(f"\nTime: from {known}; {found['passes']:.0f} plain forward passes over all prompts, and the checks.")
+    click.echo(
+        f"\nTime: from {known}; {found['passes']:.0f} plain forward passes over all prompts, and the "
+        "checks; longer where other programs run."
+    )
     lacking = library.short(rows, library.free_memory(device), shutil.disk_usage(Path()).free)
     for sentence in lacking:
         click.echo(f"quantcliff: {sentence}", err=True)
     sys.exit(3 if lacking else 0)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("file", type=FILE)
+@click.option("--cores", default="all", show_default=True, help="Local cores for all cells together.")
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+def grid(file: Path, cores: str, more: tuple[str, ...]) -> None:
+    """Run every combination of models, methods, bits and seeds in the YAML FILE, and lay them side by side.
+
+    Quantizes and diagnoses each, as a Snakemake workflow (pip install 'quantcliff[grid]'); what is done is not done
+    again, so a killed grid goes on. All further options go to Snakemake: --dry-run, --executor slurm --jobs 20.
+
+    \b
+    models: [atlas, path/to/model]
+    methods: [gptq, rtn]
+    bits: [4, 3, 2]
+    seeds: [0, 1]
+    out: runs/grid
+    n_facts: 400      # and facts, text, group_size, calibration, device, dtype, threads, command
+    """
+    from quantcliff import grid as library
+
+    asked = library.Grid.read(file)
+    try:
+        library.start(asked, cores, more)
+    finally:
+        table = library.compare(asked)
+        if len(table):
+            click.echo(f"The runs side by side: {library.page(asked, table).resolve()}")
