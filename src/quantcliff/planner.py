@@ -92,7 +92,7 @@ def plan(
         f"\nTime: from {known}; {found['passes']:.0f} plain forward passes over all prompts, and the "
         "checks; longer where other programs run."
     )
-    lacking = library.short(rows, library.free_memory(device), shutil.disk_usage(Path()).free)
+    lacking = library.short(rows, library.free_memory(device), float(shutil.disk_usage(Path()).free))
     for sentence in lacking:
         click.echo(f"quantcliff: {sentence}", err=True)
     sys.exit(3 if lacking else 0)

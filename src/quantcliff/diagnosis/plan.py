@@ -128,7 +128,7 @@ def tokens_of(base: str | Path, calibration: str) -> int:
 
 def free_memory(device: str) -> float:
     """Bytes that a program can have now, on the machine or on its GPU."""
-    return torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available
+    return float(torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available)
 
 
 def rate(config: PretrainedConfig, tokens: float, device: str, dtype: str) -> tuple[float, str]:
@@ -203,7 +203,7 @@ def quantization(base: str | Path, size: Size, scheme: Scheme, tokens: int, seco
     }
 
 
-def words(count: float) -> str:
+def words(count: float | int) -> str:
     """Bytes in words: `2.6e9` -> "2.6 GB"."""
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= step:
@@ -211,7 +211,7 @@ def words(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
-def clock(seconds: float) -> str:
+def clock(seconds: float | int) -> str:
     """Seconds in words, as coarse as they are known: `95` -> "2 minutes"."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
