@@ -26,7 +26,7 @@ test: $(VENV)/.test-installed smollm2
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The real language model of the book, fetched once (93 MB); where it cannot be had, the book says what is missing.
 smollm2: $(VENV)/.book-installed
