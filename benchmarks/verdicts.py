@@ -46,6 +46,7 @@ text instead of facts, beside the mode with 100 facts.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -123,14 +124,18 @@ def main(context: click.Context, cache: Path) -> None:
 @main.command()
 @click.option("--minutes", type=float, default=float("inf"), help="Begin nothing new after this time.")
 @click.option("--only", multiple=True, default=[""], help="Pairs with this in their name; can be repeated.")
+@click.option("--part", metavar="I/N", default="1/1", help="Every N-th pair from the I-th on; each needs a --cache.")
 @click.pass_obj
-def run(cache: Path, minutes: float, only: tuple[str, ...]) -> None:
+def run(cache: Path, minutes: float, only: tuple[str, ...], part: str) -> None:
     """Train the small models, make the checkpoints, diagnose and label every pair."""
+    first, parts = _part(part)
     until = time.time() + 60 * minutes
     for name, recipe in small.RECIPES.items():
         if not small.train(cache / "models" / name, recipe, until):
             return
     left = [task for task in tasks(cache, only) if not task[0].is_file() and not _broken(cache, task[0]).is_file()]
+    pairs = list(dict.fromkeys(file.stem for file, _ in left))
+    left = [task for task in left if pairs.index(task[0].stem) % parts == first - 1]
     for file, work in tqdm(left, desc="verdicts", mininterval=5):
         if time.time() > until:
             return
@@ -138,6 +143,14 @@ def run(cache: Path, minutes: float, only: tuple[str, ...]) -> None:
             kept(file, work)
         except Exception as error:
             _note(cache, file, error)
+
+
+def _part(part: str) -> tuple[int, int]:
+    """`"2/8"` -> `(2, 8)`"""
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{part!r} is no part; write 2/8 for the second of eight", param_hint="--part")
+    return int(found[1]), int(found[2])
 
 
 def _note(cache: Path, file: Path, error: Exception) -> None:

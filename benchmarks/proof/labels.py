@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from proof import small, steps
 from quantcliff import smollm2, stats
 from quantcliff.atlas import MODEL, Stream, Writer, load_facts
-from quantcliff.models import Model, linears, load, tokenizer_of
+from quantcliff.models import Model, default_device, linears, load, tokenizer_of
 from quantcliff.probes import Probes
 from quantcliff.probes import facts as fact_sources
 from quantcliff.quantizers import calibration_text, token_batches
@@ -82,7 +82,8 @@ def regained(
         each.set_attn_implementation("sdpa")
     hf.requires_grad_(False)
     for name, (rows, columns) in linears(hf.config).items():
-        parametrize.register_parametrization(hf.get_submodule(name), "weight", Gain(rows, columns, group_size))
+        gain = Gain(rows, columns, group_size).to(hf.device)
+        parametrize.register_parametrization(hf.get_submodule(name), "weight", gain)
     named = dict(hf.named_parameters())
     trained = {name: p for name, p in named.items() if name.endswith(".gain") or ("norm" in name and p.ndim == 1)}
     for parameter in trained.values():
@@ -90,8 +91,8 @@ def regained(
     optimizer = torch.optim.Adam(trained.values(), lr=budget.lr)
     start = steps.restore(kept, trained, [optimizer])
     for step in tqdm(range(start, budget.steps), desc="cheap training", leave=False, mininterval=5):
-        ids = text(step)
-        with torch.autocast("cpu", torch.bfloat16):
+        ids = text(step).to(hf.device)
+        with torch.autocast(hf.device.type, torch.bfloat16):
             with torch.no_grad():
                 goal = log_softmax(teacher(input_ids=ids).logits.float(), -1)
             own = log_softmax(hf(input_ids=ids).logits.float(), -1)
@@ -115,12 +116,13 @@ def outcome(
     answers that training brings back), regained_low, regained_high, kept_after.
     """
     known = _known(model, base, facts)
-    before = _right(load(quantized), known)
+    device = default_device()
+    before = _right(load(quantized, device=device), known)
     found: dict[str, object] = {"n": len(known), **_interval("kept", before), "lost": int((~before).sum())}
     if before.mean() >= INTACT_FROM:
         return {"label": "intact", **found}
-    trained = load(quantized)
-    regained(load(base), trained, group_size, _text(model, facts), BUDGETS[model], kept)
+    trained = load(quantized, device=device)
+    regained(load(base, device=device), trained, group_size, _text(model, facts), BUDGETS[model], kept)
     after = _right(trained, known)
     back = _interval("regained", after[~before])
     label = "degraded" if float(back["regained"]) >= HALF else "collapsed"
@@ -130,7 +132,7 @@ def outcome(
 @functools.cache
 def _known(model: str, base: Path, facts: str | Path) -> Probes:
     """The facts of a model that full precision answers."""
-    full = load(base)
+    full = load(base, device=default_device())
     probes = fact_sources.probe(fact_sources.load(facts, n_facts=ASKED[model]), full.tokenizer)
     return probes.select(_right(full, probes))
 

@@ -28,14 +28,24 @@ def collect(pararel: Path, out: Path) -> None:
 
 @atlas.command()
 @click.argument("folder", type=FILE)
+@click.option("--facts", "n_facts", type=int, metavar="N", help="Learn N facts; beyond the real ones invented ones.")
+@click.option("--layers", type=int, metavar="L", help="Layers, as wide as keeps the number of parameters.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-def train(folder: Path, device: str) -> None:
-    """Train the model again into FOLDER/model; a killed training goes on from FOLDER/checkpoint."""
+def train(folder: Path, n_facts: int | None, layers: int | None, device: str) -> None:
+    """Train the model again into FOLDER/model; a killed training goes on from FOLDER/checkpoint.
+
+    With --facts or --layers another model comes of the same recipe, with the same tokenizer; what it learned stands in
+    FOLDER/facts.csv, a fact file as `quantcliff facts` reads it.
+    """
     from quantcliff.models import check_device
-    from quantcliff.training.train import Recipe
+    from quantcliff.training import density
     from quantcliff.training.train import train as learn
 
-    learn(folder, Recipe(), device=check_device(device))
+    recipe, told = density.recipe(n_facts, layers), None
+    if n_facts is not None:
+        told = density.facts(n_facts)
+        density.write(told, folder)
+    learn(folder, recipe, device=check_device(device), facts=told)
     click.echo(f"The model is ready: {(folder / 'model').resolve()}")
 
 
@@ -125,6 +135,53 @@ def known_facts(out: Path, pararel: Path | None) -> None:
     command = "quantcliff smollm2 facts" + (" --pararel FOLDER" if pararel else "")
     knowledge.write(model, asked, known, out, command)
     click.echo(f"{len(known)} of {len(asked)} facts are known: {out}")
+
+
+@smollm2_group.command("heal")
+@click.argument("run", type=FILE)
+@click.option("--method", "methods", multiple=True, default=("rtn", "gptq"), show_default=True)
+@click.option("--only", multiple=True, metavar="ARM", help='Some arms alone, such as "healed 2048".')
+@click.option("--diagnose", multiple=True, metavar="ARM", help="Give a verdict on the models of these arms instead.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def heal_smollm2(
+    run: Path, methods: tuple[str, ...], only: tuple[str, ...], diagnose: tuple[str, ...], device: str
+) -> None:
+    """Heal SmolLM2 at 2 bits: answers kept by every arm, in RUN.
+
+    Minutes on a GPU, days on a CPU. A stopped run goes on from where it was.
+    """
+    from quantcliff.models import check_device
+    from quantcliff.stages.healing import smollm2 as edition
+
+    device = check_device(device)
+    for method in methods:
+        for arm in diagnose:
+            name, _, sequences = arm.rpartition(" ")
+            click.echo(edition.diagnosed(run, device, method, name, int(sequences)).to_string())
+        if not diagnose:
+            click.echo(edition.make(run, device, method, only).to_string())
+
+
+@smollm2_group.command()
+@click.argument("run", type=FILE)
+def calibrate(run: Path) -> None:
+    """Quantize SmolLM2 by GPTQ on other texts too, in the RUN folder of its book, and write RUN/calibration.parquet.
+
+    Half an hour on two cores; a stopped run goes on from where it was.
+    """
+    from quantcliff import tables
+    from quantcliff.stages import smollm2 as stage
+    from quantcliff.study import Study, preset_of
+
+    own = preset_of("smollm2")
+    studies = [
+        Study(
+            "smollm2", method="gptq", bits="4,3,2", group_size=own.group_size, facts=own.facts, n_facts=own.n_facts,
+            calibration=text, run=run,
+        )
+        for text in stage.TEXTS
+    ]  # fmt: skip
+    click.echo(f"The table is there: {tables.write(stage.compare(studies), run / 'calibration.parquet')}")
 
 
 @smollm2_group.command()

@@ -24,7 +24,7 @@ TOKENS = 256
 
 SEED = 20_260_419
 BATCH = 32
-"""Documents drawn side by side; another number would give other text."""
+"""Documents drawn side by side."""
 
 
 def sizes_of(name: str) -> tuple[int, int] | None:
@@ -44,8 +44,12 @@ def sizes_of(name: str) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def self_text(source: str | Path, n: int = DOCUMENTS, tokens: int = TOKENS, seed: int = SEED) -> list[str]:
+def self_text(
+    source: str | Path, n: int = DOCUMENTS, tokens: int = TOKENS, seed: int = SEED, batch: int = BATCH
+) -> list[str]:
     """n documents sampled from the model in a folder, made once and kept in the user's cache under their content.
+
+    `batch` are drawn side by side; another number gives other text.
 
     The same model, sizes and seed give the same text on the same machine; on another one the low bits of float32
     arithmetic may turn single draws, and with them the rest of a document.
@@ -53,17 +57,17 @@ def self_text(source: str | Path, n: int = DOCUMENTS, tokens: int = TOKENS, seed
     Raises:
         InputError: the folder holds no model that can be loaded, or the cache cannot be written to.
     """
-    content = [digest_of(source), n, tokens, seed, BATCH]
+    content = [digest_of(source), n, tokens, seed, batch]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     file = smollm2.cache() / "self-text" / f"{key}.json"
     if not file.is_file():
         with disk.making(file):
             if not file.is_file():
-                disk.write(file, json.dumps(sample(source, n, tokens, seed)))
+                disk.write(file, json.dumps(sample(source, n, tokens, seed, batch)))
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def sample(source: str | Path, n: int, tokens: int, seed: int) -> list[str]:
+def sample(source: str | Path, n: int, tokens: int, seed: int, batch: int = BATCH) -> list[str]:
     """The documents of `self_text`, drawn anew in float32, on a GPU where there is one."""
     model = load(source, device=default_device())
     model.hf.set_attn_implementation("sdpa")
@@ -72,8 +76,8 @@ def sample(source: str | Path, n: int, tokens: int, seed: int) -> list[str]:
     special = sorted(number for number, token in tokenizer.added_tokens_decoder.items() if token.special)
     ordinary = torch.tensor(sorted(set(range(model.hf.config.vocab_size)) - set(special)))
     documents: list[str] = []
-    for start in tqdm(range(0, n, BATCH), desc="the model writes calibration text", disable=None):
-        size = min(BATCH, n - start)
+    for start in tqdm(range(0, n, batch), desc="the model writes calibration text", disable=None):
+        size = min(batch, n - start)
         with torch.random.fork_rng():
             torch.manual_seed(seed + start)
             first = ordinary[torch.randint(len(ordinary), (size, 1))]

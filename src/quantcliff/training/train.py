@@ -1,7 +1,8 @@
 """Train atlas from its facts: the recipe, a tokenizer, and a resumable training loop.
 
 Notable: few facts first, until the recall circuit exists, then all of them; constant learning rate with a final linear
-decay; every batch is a pure function of seed and step, so a killed run continues as if nothing had happened.
+decay; every batch is a pure function of seed and step, so a killed run continues as if nothing had happened. On a CUDA
+device the same steps are taken by `captured`; they round otherwise, so that the shipped weights are those of a CPU.
 """
 
 import json
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -18,7 +20,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from quantcliff.atlas import Stream, Writer, load_facts
+from quantcliff.atlas import Fact, Stream, Writer, load_facts
+from quantcliff.training import captured
 
 SEPARATOR = "<s>"
 
@@ -49,6 +52,8 @@ class Recipe:
     weight_decay: float = 0.1
     optimizer: str = "muon"
     seed: int = 0
+    facts: int | None = None
+    """How many are learned (`density.facts`); None for the embedded ones."""
 
     def rate(self, step: int) -> float:
         """Factor on the learning rate at a step, in 0..1."""
@@ -99,14 +104,21 @@ def build_optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.opti
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     adamw: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "betas": (0.9, 0.98)}
+    on_cuda = matrices[0].is_cuda
     if recipe.optimizer == "adamw":
-        return [torch.optim.AdamW([*matrices, *rest], **adamw)]
-    muon = torch.optim.Muon(matrices, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(rest, **adamw)]
+        return [torch.optim.AdamW([*matrices, *rest], **adamw, capturable=on_cuda)]
+    kind = captured.Muon if on_cuda else torch.optim.Muon
+    muon = kind(matrices, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(rest, **adamw, capturable=on_cuda)]
 
 
-def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 500) -> None:
+def train(
+    folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 500, facts: tuple[Fact, ...] | None = None
+) -> None:
     """Train to `folder/model`, continuing from `folder/checkpoint` when there is one of the same recipe.
+
+    Args:
+        facts: most popular first; None for the embedded ones. The tokenizer is always that of the embedded ones.
 
     Raises:
         ValueError: the checkpoint in `folder` was made with another recipe.
@@ -116,33 +128,50 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 5
     model = build_model(recipe).to(device)
     optimizers = build_optimizers(model, recipe)
     start = load_checkpoint(folder / "checkpoint", model, optimizers, recipe)
-    facts = load_facts()
+    facts = load_facts() if facts is None else facts
     everything = Stream(Writer(facts), tokenizer, recipe.length)
     taught = Stream(Writer(facts[: recipe.teach_facts]), tokenizer, recipe.length)
 
-    @torch.compile
-    def loss_of(tokens: torch.Tensor) -> torch.Tensor:
-        hidden = model.model(input_ids=tokens).last_hidden_state
-        logits = model.lm_head(hidden[:, :-1]).float()
-        return cross_entropy(logits.reshape(-1, recipe.vocab), tokens[:, 1:].reshape(-1))
+    def batch(step: int) -> np.ndarray:
+        return (taught if step < recipe.teach_steps else everything).batch(recipe.batch, recipe.seed, step)
 
-    progress = tqdm(range(start, recipe.stop), initial=start, total=recipe.stop, desc="atlas", mininterval=10)
-    for step in progress:
-        stream = taught if step < recipe.teach_steps else everything
-        tokens = torch.from_numpy(stream.batch(recipe.batch, recipe.seed, step)).to(device)
-        with torch.autocast(device, torch.bfloat16):
-            loss = loss_of(tokens)
-        loss.backward()
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * recipe.rate(step)
-            optimizer.step()
-            optimizer.zero_grad()
+    steps = range(start, recipe.stop)
+    on_cuda = torch.device(device).type == "cuda"
+    batches = captured.ahead(batch, steps) if on_cuda else (torch.from_numpy(batch(step)) for step in steps)
+    take = captured.Step(model, optimizers, (recipe.batch, recipe.length)) if on_cuda else _Step(model, optimizers)
+    progress = tqdm(steps, initial=start, total=recipe.stop, desc="atlas", mininterval=10)
+    for step, tokens in zip(progress, batches, strict=True):
+        take(tokens, recipe.lr * recipe.rate(step))
         if step % 50 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
+            progress.set_postfix(loss=f"{take.loss.item():.3f}")
         if (step + 1) % save_every == 0 or step + 1 == recipe.stop:
             save_checkpoint(folder / "checkpoint", model, optimizers, recipe, step + 1)
     save_model(folder / "model", model, tokenizer)
+
+
+class _Step:
+    """A training step on a CPU as a function of tokens and rate; `loss` is that of the last one."""
+
+    def __init__(self, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]):
+        self.optimizers, self.loss = optimizers, torch.zeros(())
+
+        @torch.compile
+        def loss_of(tokens: torch.Tensor) -> torch.Tensor:
+            hidden = model.model(input_ids=tokens).last_hidden_state
+            logits = model.lm_head(hidden[:, :-1]).float()
+            return cross_entropy(logits.reshape(-1, logits.shape[-1]), tokens[:, 1:].reshape(-1))
+
+        self.loss_of = loss_of
+
+    def __call__(self, tokens: torch.Tensor, rate: float) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            self.loss = self.loss_of(tokens)
+        self.loss.backward()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
 
 
 def save_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:

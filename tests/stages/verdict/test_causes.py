@@ -1,6 +1,7 @@
 """The questions of cause against direct computation on tiny models, and their formulas on made-up numbers."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from quantcliff import models, stats
 from quantcliff.quantizers import Scheme, average_bits, quantize
-from quantcliff.stages import verdict
+from quantcliff.stages import components, verdict
 from quantcliff.stages.verdict import Pair, causes, ladder
-from quantcliff.study import FULL
+from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner, score
 
 GROUP = 32
@@ -120,6 +121,16 @@ def test_a_network_responds_with_all_but_the_last_layer_clean(pair: Pair, asked:
     assert row["n"] == len(pair.lost)
 
 
+def test_the_control_of_responds_is_taken_where_its_value_is(pair: Pair):
+    some, n = replace(pair), len(pair.lost)
+    vars(some)["patched"] = pd.DataFrame([
+        {"prompt": prompt, "donor": donor, "layer": layer, "rank": 1 if (donor, layer) == ("other", 1) else 2}
+        for prompt in range(n) for donor in ("same", "other") for layer in (0, 1)
+    ])  # fmt: skip
+    row = causes.responds(some)[0]
+    assert (row["layer"], row["value"], row["control"]) == (None, 0, 1)
+
+
 @pytest.mark.parametrize(("shares", "words"), [
     ([0.1, 0.2, 0.4], "after no layer does clean input bring back half"),
     ([0.6, 0.2, 0.5], "half return with clean input after layer 2: through 1 quantized layer"),
@@ -206,6 +217,13 @@ def test_more_bits_are_those_of_a_rounded_checkpoint(pair: Pair, tmp_path: Path)
     folder = quantize(pair.study.parameters.model, Scheme("rtn", 3, GROUP), (), tmp_path)
     right = score(Runner(models.load(folder)), pair.halves[1])["rank"] == 1
     assert found.loc["all layers in 3 bits, rounded to nearest", "value"] == pytest.approx(right.mean())
+
+
+def test_a_model_is_offered_more_bits_than_it_has(base: Path, text: Path, quantized, tmp_path: Path):
+    study = Study(base, quantized=quantized(3), text=text, n_facts=80, run=tmp_path)
+    own = Pair(study, next(iter(study.variants)), 40, partial(components.of_variant, study, FULL, 40))
+    offered = ladder.steps(own, [0, 1, 2])["signal"]
+    assert offered[offered.str.startswith("all layers")].tolist() == ["all layers in 4 bits, rounded to nearest"]
 
 
 def test_layers_in_words():

@@ -382,6 +382,17 @@ def test_entropy_is_that_of_the_middle_third_against_full_precisions_own(
     assert whole(found, "FFN cosine")["value"] == pytest.approx(0.25)
 
 
+def test_a_model_without_a_gate_of_its_own_has_no_sign_flips(pair: Pair, monkeypatch: pytest.MonkeyPatch):
+    """As a mixture of experts, whose gates are not compared: the signal does not apply, and says so."""
+    own = made_up({"in_situ": [0.3] * 6, "clean": [0.2] * 6})
+    own.loc[own["measure"] == "sign_flips", "estimate"] = np.nan
+    monkeypatch.setattr(components, "of_variant", lambda *_: own)
+    found = pd.DataFrame(evidence.parts(replace(pair, full_components=lambda: own)))
+    flips = found[found["signal"] == "sign flips"]
+    assert flips["note"].tolist() == ["no layer has it"] and flips["value"].isna().all()
+    assert whole(found, "FFN cosine")["note"] == "0.25 on clean input"
+
+
 def test_means_over_layers(gathered: pd.DataFrame):
     for name in ("sign flips", "Jaccard", "FFN cosine", "CKA diagonal", "subspace", "error alignment"):
         assert whole(gathered, name)["value"] == pytest.approx(by_layer(gathered, name).mean())
@@ -399,6 +410,7 @@ def test_a_model_beside_itself_is_perfect(base: Path, text: Path, quantized, tmp
     for name in ("lens signal", "sign flips", "FFN cosine", "CKA diagonal"):
         assert readings[name] == INTACT
     assert found.former.votes[0] == 0
+    assert found.ladder.empty
 
 
 @pytest.fixture(scope="module")
@@ -409,6 +421,11 @@ def diagnosed(base: Path, text: Path, quantized, tmp_path_factory: pytest.TempPa
     (passes,) = re.findall(r"as much as (\d+\.\d) plain forward passes over the 60 prompts", " ".join(said))
     assert 5 < float(passes) <= 30
     return found, out
+
+
+def test_a_damaged_model_gets_a_ladder_of_next_steps(diagnosed):
+    found, _ = diagnosed
+    assert found.ladder["step"].iloc[0] == "as it is" and len(found.ladder) > 2
 
 
 def test_a_diagnosis_is_written_down_whole(diagnosed):

@@ -10,7 +10,7 @@ is relative to the scale that a group starts from (weights in steps, scales as a
 all groups of all models; this is *chosen*, the paper trains the numbers themselves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -49,6 +49,10 @@ class Codes:
     @property
     def groups(self) -> Int[Tensor, "out groups size"]:
         return self.codes.unflatten(1, (self.scale.shape[1], -1)).int()
+
+    def to(self, device: torch.device) -> "Codes":
+        """The same on another device."""
+        return replace(self, codes=self.codes.to(device), scale=self.scale.to(device), zero=self.zero.to(device))
 
 
 class Grid(nn.Module):

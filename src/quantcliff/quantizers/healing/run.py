@@ -142,6 +142,36 @@ def _heal(
     return work.finish(quantized, made)
 
 
+def tried(
+    base: str | Path,
+    quantized: str | Path,
+    documents: Sequence[str],
+    recipes: Sequence[Recipe],
+    layers: Sequence[int],
+    *,
+    tokens: int = 64,
+    sequences: int | None = None,
+    device: str = "cpu",
+) -> list[dict[str, float]]:
+    """What recipes do to some layers, each given full precision's own stream; nothing is written.
+
+    Returns:
+        A row for each recipe (its number), layer and epoch: recipe, layer and the columns of `fit`.
+    """
+    exact, damaged = load(base, device=device), load(quantized, device=device)
+    ids = rows_of(exact.tokenizer, documents, tokens, sequences)
+    full, own = Blocks(exact, ids), Blocks(damaged, ids)
+    stream, matrices, rows = full.start(ids), stored.read(quantized), []
+    for layer in tqdm(range(max(layers) + 1), desc="trying recipes", disable=None):
+        wanted = full.whole(layer, stream)
+        here = {stored.local(name): codes for name, codes in matrices.items() if layer_of(name) == layer}
+        for number, recipe in enumerate(recipes if layer in layers else ()):
+            _, course = _fit(full, own, layer, here, stream, wanted, recipe)
+            rows += [{"recipe": float(number), "layer": float(layer), **row} for row in course]
+        stream = wanted
+    return rows
+
+
 def improved(folder: str | Path) -> tuple[int, int]:
     """Layers of a healed checkpoint of which an epoch of training was kept, and all that were trained."""
     course = json.loads((Path(folder) / REPORT).read_text(encoding="utf-8"))["course"]
@@ -152,12 +182,11 @@ def improved(folder: str | Path) -> tuple[int, int]:
 def _fit(
     full: Blocks, own: Blocks, layer: int, here: dict[str, Codes], stream: Tensor, target: Tensor, recipe: Recipe
 ) -> tuple[dict[str, Codes], list[dict[str, float]]]:
-    device = stream.device
     grids = {}
     for name, codes in here.items():
         weight = full.layers[layer].get_submodule(name).weight
         assert isinstance(weight, Tensor)
-        grids[name] = Grid(codes, weight.detach().float().cpu(), recipe.scales_only).to(device)
+        grids[name] = Grid(codes.to(weight.device), weight.detach().float(), recipe.scales_only)
     n = recipe.epochs * -(-len(stream) // recipe.batch)
     with tqdm(total=n, desc=f"layer {layer}", leave=False, disable=None) as bar:
         return fit(

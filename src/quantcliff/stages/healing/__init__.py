@@ -3,6 +3,7 @@
 In: a study. Out: healing.parquet, and the verdicts on healed models.
 """
 
+from quantcliff.stages.healing import smollm2
 from quantcliff.stages.healing.beside import ATTENTION, beside, equal
 from quantcliff.stages.healing.edition import CURVE, EQUAL, FOLDER, LIKE, ROUNDED, SHOWN, make, row, ship, signals
 from quantcliff.stages.healing.text import TOKENS, documents, healing_half, heals
@@ -10,4 +11,4 @@ from quantcliff.stages.healing.trials import AS_IT_IS, Arm, arms, checkpoint, me
 
 __all__ = ["AS_IT_IS", "ATTENTION", "CURVE", "EQUAL", "FOLDER", "LIKE", "ROUNDED", "SHOWN", "TOKENS", "Arm", "arms",
            "beside", "checkpoint", "documents", "equal", "healing_half", "heals", "make", "measure", "row", "ship",
-           "signals"]  # fmt: skip
+           "signals", "smollm2"]  # fmt: skip

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from quantcliff import models, stats, tables
+from quantcliff import atlas, models, stats, tables
 from quantcliff.models import digest_of
 from quantcliff.quantizers.healing import Recipe, heal
-from quantcliff.stages.healing.text import TOKENS, documents, healing_half
+from quantcliff.stages.healing.text import TOKENS, documents, healing_half, own_documents
 from quantcliff.stages.macro import document_losses, perplexity, running_text
 from quantcliff.study import Study
 from quantcliff.tracing import Runner, score
@@ -72,7 +72,7 @@ def checkpoint(study: Study, label: str, arm: Arm) -> Path:
     words = arm.name.replace(" ", "-")
     out = study.run / "healed" / f"{label}-{words}-{arm.sequences}-{key}"
     if not out.exists():
-        text = documents(arm.sequences)
+        text = documents(arm.sequences) if base == atlas.NAME else own_documents(base, arm.sequences)
         heal(base, source, text, out, arm.recipe, tokens=TOKENS, sequences=arm.sequences, device=_device(study))
     return out
 
@@ -85,12 +85,14 @@ def measure(study: Study, tried: Sequence[Arm]) -> pd.DataFrame:
     """Every arm of every variant -> RUN/healing.parquet.
 
     Returns:
-        variant, method, bits, group_size and `COLUMNS`. `part`: all known facts, "healing" those whose subjects stand
-        in the text, "held-out" the others. `measure`: kept (share of full precision's right answers, Wilson), lost_rank
-        (median rank of the lost ones), and of part "text" perplexity (bootstrap over documents).
+        variant, method, bits, group_size and `COLUMNS`. `part`: all known facts; of the embedded model also "healing",
+        those whose subjects stand in the text, and "held-out", the others. `measure`: kept (share of full precision's
+        right answers, Wilson), lost_rank (median rank of the lost ones), and of part "text" perplexity (bootstrap over
+        documents).
     """
-    parts = {"all": np.ones(len(study.known), dtype=bool), "healing": healing_half(study.known)}
-    parts["held-out"] = ~parts["healing"]
+    parts = {"all": np.ones(len(study.known), dtype=bool)}
+    if study.parameters.model == atlas.NAME:
+        parts |= {"healing": healing_half(study.known), "held-out": ~healing_half(study.known)}
     encoded = [study.base.tokenizer(text).input_ids for text in running_text(study)]
 
     def compute(label: str, arm: Arm) -> pd.DataFrame:

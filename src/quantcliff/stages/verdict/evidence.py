@@ -106,6 +106,9 @@ def parts(pair: Pair) -> list[Row]:
         own, clean = _by_layer(table, measure), _by_layer(table, measure, "clean")
         if measure == "entropy":
             own, clean = own.loc[middle], clean.loc[middle]
+        if own["estimate"].isna().all():
+            found.append(nothing(name, "no layer has it"))
+            continue
         found += _mean(name, own, f"{clean['estimate'].mean():.2f} on clean input")
         if measure == "entropy":
             found = _against(found, full["estimate"], middle)
