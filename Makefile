@@ -58,5 +58,5 @@ $(VENV)/.book-installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.book-installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,grid]'
 	@touch $@

@@ -16,9 +16,11 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_book import write as write_book
 
-from quantcliff import disk, tables
+from quantcliff import book, cli, disk, tables
 from quantcliff.errors import InputError
+from quantcliff.quantizers import Scheme, export
 
 HOLD = """
 import sys
@@ -158,3 +160,48 @@ def test_a_lock_can_be_taken_twice_in_one_process(tmp_path: Path) -> None:
             pass
         assert (tmp_path / ".out.lock").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """What a command that must end with 2 says last; more than its own sentences would be a traceback."""
+    monkeypatch.setattr(sys, "argv", ["quantcliff", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and "Traceback" not in told
+    return told.strip().splitlines()[-1]
+
+
+def test_quantize_on_a_full_disk_says_so_and_leaves_nothing(small: Path, monkeypatch, capsys) -> None:
+    told = said(monkeypatch, capsys, "quantize", "atlas", small / "out", "--method", "rtn", "--bits", "8")
+    assert told.startswith(f"quantcliff: the disk is full: {small}/out could not be written")
+    assert list(small.iterdir()) == []
+
+
+def test_diagnose_on_a_full_disk_keeps_the_tables_it_has_finished(small: Path, tmp_path, monkeypatch, capsys) -> None:
+    export("atlas", Scheme("rtn", 2, 128), (), tmp_path / "quantized")
+    line = ["diagnose", "atlas", tmp_path / "quantized", "--n-facts", "40", "--out", small / "run"]
+    told = said(monkeypatch, capsys, *line)
+    assert told.startswith("quantcliff: the disk is full: ") and str(small / "run") in told
+    kept = list(small.rglob("*.parquet"))
+    assert kept and all(len(tables.read(file)) for file in kept)
+    assert not list(small.rglob("*.part")) and not list(small.rglob("*.lock"))
+
+
+@pytest.mark.parametrize("line", [
+    ["quantize", "MODEL", "OUT", "--group-size", "16", "--calibration", "self:2x16"],
+    ["fetch", "smollm2"],
+])  # fmt: skip
+def test_a_cache_that_cannot_be_written_is_one_sentence(tiny_llama: Path, tmp_path, monkeypatch, capsys, line) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("QUANTCLIFF_CACHE", str(tmp_path / "file" / "cache"))
+    places = {"MODEL": tiny_llama, "OUT": tmp_path / "out"}
+    told = said(monkeypatch, capsys, *(places.get(part, part) for part in line))
+    assert "file/cache" in told and "a file stands where a folder is needed" in told
+
+
+def test_a_full_disk_under_a_chapter_is_one_sentence_too(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fills = f"# Chapter NAME\n\n```{{code-cell}} ipython3\nopen('{small}/a', 'w').write('x' * 3_000_000);\n```\n"
+    monkeypatch.chdir(write_book(small.parent / "book", one=fills))
+    with pytest.raises(InputError, match=r"^chapter one: the disk is full: .*free some space and run the same command"):
+        book.execute(book.Book.read().chapter("one"), {}, small.parent / "one.ipynb", Path())

@@ -95,7 +95,7 @@ def execute(
     failed.unlink(missing_ok=True)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        with _results(chapter, parameters, root), disk.plainly(out):
+        with _results(chapter, parameters, root):
             papermill.execute_notebook(
                 notebook,
                 str(part).replace("{", "{{").replace("}", "}}"),  # papermill formats its output path
