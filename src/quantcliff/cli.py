@@ -170,6 +170,9 @@ def heal(
     The result has the same grid, bits and file format. QUANTIZED is a compressed-tensors checkpoint, as `quantize`
     writes it; weights, scales and zero points of its linear layers are trained, nothing else. Finished layers lie in
     OUT.partial: a killed run goes on from the layer it was in.
+
+    Minutes on a GPU, hours on a CPU (a layer of SmolLM2: 9 s for 8,192 tokens read twice, on two cores). Learning rates
+    are the best of those tried on atlas and on smollm2, the same for both; --rate scales them.
     """
     from quantcliff import quantizers as library
     from quantcliff.models import check_device

@@ -96,6 +96,18 @@ def _about(command: str) -> dict[str, str]:
     return {"command": command, "commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
+def _machine(device: str) -> str:
+    """Chip and library that figures come from."""
+    import platform
+
+    import torch
+
+    from quantcliff.models import check_device
+
+    chip = torch.cuda.get_device_name() if check_device(device) == "cuda" else platform.machine()
+    return f"{chip}, torch {torch.__version__}"
+
+
 @click.group("smollm2")
 def smollm2_group() -> None:
     """Choose again what SmolLM2 is asked: long runs, whose results ship with this package."""
@@ -142,18 +154,42 @@ def known_facts(out: Path, pararel: Path | None) -> None:
 @click.option("--method", "methods", multiple=True, default=("rtn", "gptq"), show_default=True)
 @click.option("--only", multiple=True, metavar="ARM", help='Some arms alone, such as "healed 2048".')
 @click.option("--diagnose", multiple=True, metavar="ARM", help="Give a verdict on the models of these arms instead.")
+@click.option("--named", is_flag=True, help="Instead, what is kept of facts that the healing text does not name.")
+@click.option("--ship", is_flag=True, help="Instead, put what lies in RUN into the package; with --named that alone.")
+@click.option("--commit", default="", help="With --ship: of the code that made them.  [default: what is checked out]")
+@click.option("--machine", default="", help="With --ship: what they were made on.  [default: this machine]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def heal_smollm2(
-    run: Path, methods: tuple[str, ...], only: tuple[str, ...], diagnose: tuple[str, ...], device: str
-) -> None:
+    run: Path, methods: tuple[str, ...], only: tuple[str, ...], diagnose: tuple[str, ...], named: bool, ship: bool,
+    commit: str, machine: str, device: str,
+) -> None:  # fmt: skip
     """Heal SmolLM2 at 2 bits: answers kept by every arm, in RUN.
 
-    Minutes on a GPU, days on a CPU. A stopped run goes on from where it was.
+    Minutes on a GPU, days on a CPU. A stopped run goes on from where it was. What ships was made by four commands: this
+    one; with --diagnose "as it is 0" --diagnose "healed 2048"; with --named; with --ship.
     """
     from quantcliff.models import check_device
+    from quantcliff.stages import healing
     from quantcliff.stages.healing import smollm2 as edition
 
+    if ship:
+        found = edition.collected(run)
+        recipe = edition.chosen(found["rates"])
+        command = "quantcliff smollm2 heal RUN" + (" --named" if named else "")
+        about = _about(command) | {"machine": machine or _machine(device)} | ({"commit": commit} if commit else {})
+        if named:
+            healing.add("named", found["named"], about, edition.FOLDER)
+            click.echo(f"The table is shipped: {edition.FOLDER / 'named.parquet'}")
+            return
+        about |= {"lr_grid": recipe.lr_grid, "lr_weight": recipe.lr_weight}
+        about |= {"not_reached": edition.missing(found["healing"], recipe)}
+        healing.ship(found, about, edition.FOLDER)
+        click.echo(f"The tables are shipped: {edition.FOLDER}")
+        return
     device = check_device(device)
+    if named:
+        click.echo(edition.was_read(run, device).to_string())
+        return
     for method in methods:
         for arm in diagnose:
             name, _, sequences = arm.rpartition(" ")

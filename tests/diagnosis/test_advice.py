@@ -5,6 +5,8 @@ from made_up import LADDER, QUESTIONS, broken, ladder, verdict
 
 from quantcliff.diagnosis.advice import FOLLOWS, advice, helps
 from quantcliff.filecheck import Findings
+from quantcliff.quantizers.healing import Recipe, passes
+from quantcliff.stages.healing import gains
 
 
 def said(**fields: object) -> str:
@@ -58,6 +60,24 @@ def test_every_mode_has_its_own_sentence_in_front(mode):
     told = advice(verdict(mode=mode))
     assert told[0] == FOLLOWS[mode]
     assert len(set(FOLLOWS.values())) == len(FOLLOWS)
+
+
+@pytest.mark.parametrize(("mode", "named"), [("computation collapse", 1), ("mixed", 1), ("signal degradation", 0)])
+def test_healing_is_named_where_repair_has_nothing_to_work_on(mode, named):
+    told = advice(verdict(mode=mode))
+    assert sum("quantcliff heal BASE QUANTIZED OUT" in sentence for sentence in told) == named
+    assert ("heal BASE" in told[1]) == bool(named), "before the ladder"
+
+
+def test_what_healing_brings_and_costs_is_what_the_shipped_tables_say():
+    known = gains()
+    known = known[known["mode"] != "signal degradation"]
+    assert set(known["mode"]) <= {"computation collapse", "mixed"} and len(known) >= 2
+    (told,) = (sentence for sentence in advice(verdict(mode="mixed")) if "heal BASE" in sentence)
+    assert f"in the book {len(known)} such models" in told
+    assert f"{known['after'].min():.0%} to {known['after'].max():.0%} after" in told
+    assert f"intervals from {known['low'].min():.0%} to {known['high'].max():.0%}" in told
+    assert passes() == 14 and passes(Recipe(epochs=1)) == 5 and f"{14 * known['tokens'].max():,} tokens" in told
 
 
 def test_layers_are_named_where_it_shows():

@@ -60,6 +60,33 @@ def controls(table: pd.DataFrame, sequences: int, method: str = "gptq") -> alt.L
     )  # fmt: skip
 
 
+CALLED = {"rtn": "rounding", "gptq": "GPTQ"}
+
+
+def smollm2(table: pd.DataFrame) -> alt.LayerChart:
+    """Answers kept by SmolLM2 over tokens of text: plain rounding as it is and healed in a line, controls and GPTQ as
+    points; the table healing of `healing.smollm2`."""
+    rows = table[(table["part"] == "all") & (table["measure"] == "kept")]
+    bare = rows["sequences"] == 0
+    rows = rows[~bare | (rows["method"] == "rtn")].sort_values("tokens")
+    rows = rows.assign(
+        model=[f"{CALLED[row.method]}, {row.arm if row.sequences else 'healed'}" for row in rows.itertuples()],
+        text=[f"{tokens:,}" for tokens in rows["tokens"]],
+    )
+    own = rows["model"] == "rounding, healed"
+    names = ["rounding, healed", *dict.fromkeys(rows["model"][~own])]
+    color = alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=list(MODELS[: len(names)])))
+    x = alt.X("text:N", title="tokens of text", sort=list(dict.fromkeys(rows["text"])))
+    y = alt.Y("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domainMin=0))
+    tips = ["model", alt.Tooltip("text:N", title="tokens"), *_tips()[1:]]
+    words = "; ".join(f"{row.model}, {row.text} tokens: {row.estimate:.1%}" for row in rows.itertuples())
+    return finish(
+        alt.layer(lines(rows[own], x, y, color, tooltip=tips), intervals(rows[~own], x, y, color, tooltip=tips)),
+        "SmolLM2 at 2 bits: what text brings back",
+        f"Share of full precision's right answers that SmolLM2 keeps at 2 bits: {words}.", height=240,
+    )  # fmt: skip
+
+
 def by_depth(table: pd.DataFrame, signal: str) -> alt.LayerChart:
     """One signal layer by layer, a line per model; `beside`'s table."""
     rows = table[(table["signal"] == signal) & table["layer"].notna()].astype({"layer": int})

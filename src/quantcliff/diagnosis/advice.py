@@ -6,10 +6,20 @@ Which steps of the ladder are named was written down before any was run:
 - *Cheapest*: of the steps that help, the one with the fewest bits, of equal ones that which keeps most.
 - *Enough*: of the steps that help and cannot be told from an intact model (the interval reaches `BEST_KEPT`), the one
   with the fewest bits. Where there is none, that which keeps most is named instead.
+
+Healing (training on the bits that the model has) is named by this rule, written down before it was added:
+
+- For computation collapse and mixed verdicts, right after the mode's sentence: there a repair without training has
+  little or nothing to work on. For signal degradation protection comes first, so that the ladder alone is named.
+- What to expect is what it brought to those models of the book whose own verdict was one of these two
+  (`healing.gains`): the least and the most that they kept before and after, with the ends of the intervals. It was not
+  measured on the model of the verdict, and the sentence says so.
 """
 
 import pandas as pd
 
+from quantcliff.quantizers.healing import passes
+from quantcliff.stages.healing import gains
 from quantcliff.stages.verdict import Verdict
 from quantcliff.stages.verdict.signals import BEST_KEPT
 
@@ -20,6 +30,9 @@ FOLLOWS = {
     "mixed": "A mixed verdict does not say what will help; the steps that were measured do.",
 }
 """Mode -> the sentence in front of the ladder's own."""
+
+HEALS = ("computation collapse", "mixed")
+"""Modes for which healing is named."""
 
 
 def advice(verdict: Verdict) -> list[str]:
@@ -37,7 +50,7 @@ def advice(verdict: Verdict) -> list[str]:
     if verdict.mode == "intact":
         found += [] if file.faults or file.origin else ["Nothing needs repair."]
     else:
-        found += [FOLLOWS[verdict.mode], *_steps(verdict.ladder), *_where(verdict)]
+        found += [FOLLOWS[verdict.mode], *_healing(verdict.mode), *_steps(verdict.ladder), *_where(verdict)]
     unsure = verdict.questions[(verdict.questions["answer"] != "not asked") & ~verdict.questions["sure"].astype(bool)]
     if len(unsure):
         names = " ".join(unsure["asks"])
@@ -50,6 +63,27 @@ def advice(verdict: Verdict) -> list[str]:
 def helps(ladder: pd.DataFrame) -> pd.Series:
     """Whether each step keeps more than the model as it is (the first row), beyond chance."""
     return ladder["low"] > ladder["high"].iloc[0]
+
+
+def _healing(mode: str) -> list[str]:
+    if mode not in HEALS:
+        return []
+    known = gains()
+    known = known[known["mode"].isin(HEALS)]
+    before, after, most = known["before"], known["after"], int(known["tokens"].max())
+    return [
+        "To train it layer by layer on the bits it has: `quantcliff heal BASE QUANTIZED OUT`, for packed "
+        f"compressed-tensors checkpoints. Not tried on this model; in the book {len(known)} such models at 2 bits kept "
+        f"{_range(before.min(), before.max())} of their answers before and {_range(after.min(), after.max())} after "
+        f"(intervals from {known['low'].min():.0%} to {known['high'].max():.0%}), with {known['tokens'].min():,} to "
+        f"{most:,} tokens of text. It costs as much as {passes()} plain forward passes of this model over it: with "
+        f"{most:,} tokens, as much as reading {passes() * most:,} tokens once."
+    ]
+
+
+def _range(low: float, high: float) -> str:
+    one, other = f"{low:.0%}", f"{high:.0%}"
+    return one if one == other else f"{one} to {other}"
 
 
 def _steps(ladder: pd.DataFrame) -> list[str]:

@@ -142,6 +142,12 @@ def _heal(
     return work.finish(quantized, made)
 
 
+def passes(recipe: Recipe = STANDARD) -> int:
+    """What `heal` costs, in plain forward passes over its text: one for the targets, one for the stream of the layers
+    above, and three (forward and backward) for every epoch."""
+    return 2 + 3 * recipe.epochs
+
+
 def tried(
     base: str | Path,
     quantized: str | Path,

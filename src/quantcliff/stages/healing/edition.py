@@ -67,6 +67,14 @@ def ship(found: dict[str, pd.DataFrame], about: dict[str, Any], out: Path = FOLD
     (out / "made.json").write_text(json.dumps({**about, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
+def add(name: str, table: pd.DataFrame, about: dict[str, Any], out: Path) -> None:
+    """Put one table beside those that `ship` wrote; `later` in made.json says what it was made by."""
+    made = json.loads((out / "made.json").read_text(encoding="utf-8"))
+    made["later"] = {**made.get("later", {}), name: about}
+    made["files"][name] = hashlib.sha256(tables.write(table, out / f"{name}.parquet").read_bytes()).hexdigest()
+    (out / "made.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
 def row(
     table: pd.DataFrame, arm: str, sequences: int, part: str = "held-out", measure: str = "kept", method: str = "gptq"
 ) -> pd.Series:

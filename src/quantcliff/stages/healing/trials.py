@@ -61,16 +61,20 @@ def arms(
     return found + [Arm(name, equal, replace(own, **how)) for name, how in changed]  # type: ignore[arg-type]
 
 
-def checkpoint(study: Study, label: str, arm: Arm) -> Path:
-    """Folder of a variant in an arm, made only if it is not there; a killed run goes on from its layer."""
+def place(study: Study, label: str, arm: Arm) -> Path:
+    """Folder of a variant in an arm, named after all that it depends on, whether or not it is there."""
     source = study.variant(label).path
     if not arm.sequences:
         return source
-    base = study.parameters.model
-    content = [digest_of(base), digest_of(source), asdict(arm.recipe), arm.sequences]
+    content = [digest_of(study.parameters.model), digest_of(source), asdict(arm.recipe), arm.sequences]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     words = arm.name.replace(" ", "-")
-    out = study.run / "healed" / f"{label}-{words}-{arm.sequences}-{key}"
+    return study.run / "healed" / f"{label}-{words}-{arm.sequences}-{key}"
+
+
+def checkpoint(study: Study, label: str, arm: Arm) -> Path:
+    """`place`, made only if it is not there; a killed run goes on from its layer."""
+    out, base, source = place(study, label, arm), study.parameters.model, study.variant(label).path
     if not out.exists():
         text = documents(arm.sequences) if base == atlas.NAME else own_documents(base, arm.sequences)
         heal(base, source, text, out, arm.recipe, tokens=TOKENS, sequences=arm.sequences, device=_device(study))
@@ -97,7 +101,7 @@ def measure(study: Study, tried: Sequence[Arm]) -> pd.DataFrame:
 
     def compute(label: str, arm: Arm) -> pd.DataFrame:
         about = (arm.name, arm.sequences, arm.sequences * TOKENS, arm.recipe.epochs if arm.sequences else 0)
-        found = _measured(study, checkpoint(study, label, arm), parts, encoded)
+        found = measured_on(study, checkpoint(study, label, arm), parts, encoded)
         return pd.DataFrame([(*about, *row) for row in found], columns=COLUMNS)
 
     by_arm = [study.table("healing", partial(compute, arm=arm), arm=asdict(arm)) for arm in tried]
@@ -106,9 +110,10 @@ def measure(study: Study, tried: Sequence[Arm]) -> pd.DataFrame:
     return whole
 
 
-def _measured(
+def measured_on(
     study: Study, folder: Path, parts: dict[str, np.ndarray], encoded: list[list[int]]
 ) -> list[tuple[object, ...]]:
+    """Rows of part, measure, estimate, low, high, n: of each part of the known facts, and of running text if given."""
     runner = Runner(models.load(folder, device=_device(study), dtype=study.parameters.dtype))
     rank = score(runner, study.known)["rank"].to_numpy()
     rows: list[tuple[object, ...]] = []
