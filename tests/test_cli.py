@@ -323,9 +323,9 @@ def test_evaluate_shows_both_tables_and_the_requirements(tiny_llama, monkeypatch
 
 def test_train_resolves_its_device(tmp_path, monkeypatch, capsys):
     given = {}
-    monkeypatch.setattr("quantcliff.training.train.train", lambda folder, recipe, device: given.update(device=device))
+    monkeypatch.setattr("quantcliff.training.train.train", lambda folder, recipe, **how: given.update(how))
     assert call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "cpu")[0] == 0
-    assert given == {"device": "cpu"}
+    assert given == {"device": "cpu", "facts": None}
     code, said = call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "abacus")
     assert (code, "unknown device 'abacus'" in said) == (2, True)
 
