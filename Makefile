@@ -1,7 +1,8 @@
 # make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
 # make book-smollm2: the whole book about SmolLM2, an hour or more. make picture: the chart in README.md.
 # make matrix: what works on which architecture, tried on all of them.
-# make benchmark: our ways of computing beside the plain ones.
+# make install: the command `quantcliff` alone, for models of your own.
+# make benchmark: our ways of computing beside the plain ones. make soak: kill commands at random, see what is lost.
 # VENV=folder puts the environment elsewhere; TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids CUDA wheels.
 
 VENV ?= .venv
@@ -10,10 +11,13 @@ TORCH_INDEX ?=
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 BIN = $(VENV)/bin
 
-.PHONY: smollm2 book book-smollm2 test matrix picture benchmark clean
+.PHONY: smollm2 book book-smollm2 test matrix picture benchmark soak install clean
 
 book: $(VENV)/.book-installed smollm2
 	$(BIN)/quantcliff build
+
+install: $(VENV)/.book-installed
+	@echo "Ready: . $(VENV)/bin/activate, then quantcliff --help"
 
 book-smollm2: $(VENV)/.book-installed smollm2
 	$(BIN)/quantcliff build -p model smollm2
@@ -22,7 +26,7 @@ test: $(VENV)/.test-installed smollm2
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The real language model of the book, fetched once (93 MB); where it cannot be had, the book says what is missing.
 smollm2: $(VENV)/.book-installed
@@ -36,6 +40,9 @@ picture: $(VENV)/.book-installed
 
 benchmark: $(VENV)/.book-installed
 	$(BIN)/python benchmarks/speed.py
+
+soak: $(VENV)/.book-installed
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf _build runs
@@ -51,5 +58,5 @@ $(VENV)/.book-installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.book-installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,grid]'
 	@touch $@

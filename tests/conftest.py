@@ -1,4 +1,13 @@
-"""Signatures are checked at run time; tiny random models stand in for real ones."""
+"""Signatures are checked at run time; tiny random models stand in for real ones.
+
+Tests run in several processes at once (pytest-xdist): each is given its share of the cores, and so is what it starts.
+"""
+
+import os
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from jaxtyping import install_import_hook
 

@@ -227,8 +227,17 @@ def test_facts_are_counted_with_what_was_dropped(tiny_llama, tmp_path):
     assert result.exit_code == 0
     lines = [line.split() for line in result.output.splitlines()]
     assert lines[0] == f"2 facts of {file} can be asked of {tiny_llama}, 1 cannot".split()
-    assert ["capital", "2", *["The", "capital", "of", "France", "is"]] in lines
-    assert lines[-1] == [*["trivial:", "the", "object", "stands", "in", "the", "prompt", "1", "Rome"]]
+    assert lines[2] == ["lines", "facts", "several", "a", "example"]
+    assert ["capital", "2", "2", "0", "0", *["The", "capital", "of", "France", "is"]] in lines
+    assert result.output.endswith("  a  1  trivial: the object stands in the prompt (as with 'Rome')\n")
+
+
+def test_facts_are_asked_by_first_token_and_by_whole_object():
+    result = CliRunner().invoke(cli.app, ["facts", "atlas", "--n-facts", "30", "--ask", "--quantized", "atlas"])
+    assert result.exit_code == 0, result.output
+    first, second = result.output.split("Answered by atlas\n")[1:]
+    assert first.strip() == second.strip()
+    assert first.split()[:7] == ["facts", "asked", "n", "first", "token", "whole", "all"]
 
 
 def test_broken_fact_line_is_named(tiny_llama, tmp_path, monkeypatch, capsys):
@@ -314,9 +323,9 @@ def test_evaluate_shows_both_tables_and_the_requirements(tiny_llama, monkeypatch
 
 def test_train_resolves_its_device(tmp_path, monkeypatch, capsys):
     given = {}
-    monkeypatch.setattr("quantcliff.training.train.train", lambda folder, recipe, device: given.update(device=device))
+    monkeypatch.setattr("quantcliff.training.train.train", lambda folder, recipe, **how: given.update(how))
     assert call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "cpu")[0] == 0
-    assert given == {"device": "cpu"}
+    assert given == {"device": "cpu", "facts": None}
     code, said = call(monkeypatch, capsys, "atlas", "train", str(tmp_path), "--device", "abacus")
     assert (code, "unknown device 'abacus'" in said) == (2, True)
 

@@ -30,7 +30,7 @@ def test_torch_comes_first_and_exactly():
     assert PROJECT["dependencies"][0].startswith("torch==")
 
 
-@pytest.mark.parametrize("line", PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["gptqmodel"])
+@pytest.mark.parametrize("line", PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["gptqmodel"] + EXTRAS["grid"])
 def test_every_package_is_pinned(line):
     requirement = Requirement(line)
     exact = [clause.operator for clause in requirement.specifier] == ["=="]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantcliff import waiting, workshop
+from quantcliff import disk, planner, waiting, workshop
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -109,30 +109,6 @@ def fetch(name: str) -> None:
     from quantcliff.smollm2.fetch import fetch as bring
 
     click.echo(f"The model {name} is ready: {bring()}")
-
-
-@app.command()
-@click.argument("source")
-@click.option("--model", default="atlas", metavar="FOLDER", help="Whose tokenizer decides what can be asked.")
-def facts(source: str, model: str) -> None:
-    """Show what a fact SOURCE holds, and what of it cannot be asked and why.
-
-    SOURCE is "atlas", "smollm2" (those that SmolLM2 knows), a ParaRel folder, or a .jsonl or .csv file with the fields
-    prompt (which stops before the answer), subject (as it stands in the prompt), object or objects (the right answers),
-    and perhaps relation.
-    """
-    from quantcliff.models import folder_of, tokenizer_of
-    from quantcliff.probes import facts as fact_sources
-
-    folder = folder_of(model)
-    found = fact_sources.load(source)
-    asked = fact_sources.probe(found, tokenizer_of(folder))
-    counts = asked.table.groupby("relation").agg(facts=("fact", "size"), example=("prompt", "first"))
-    click.echo(f"{len(asked)} facts of {source} can be asked of {model}, {len(asked.dropped)} cannot\n")
-    click.echo(counts.sort_values("facts", ascending=False).to_string(max_colwidth=70))
-    if len(asked.dropped):
-        reasons = asked.dropped.groupby("reason").agg(dropped=("subject", "size"), example=("subject", "first"))
-        click.echo(f"\n{reasons.sort_values('dropped', ascending=False).to_string(max_colwidth=70)}")
 
 
 @app.command()
@@ -254,6 +230,9 @@ def diagnose(
     sys.exit(found.exit_code)
 
 
+app.add_command(planner.facts)
+app.add_command(planner.grid)
+app.add_command(planner.plan)
 app.add_command(workshop.atlas)
 app.add_command(workshop.smollm2_group)
 
@@ -292,6 +271,11 @@ def main() -> None:
     except BuildError as error:
         click.echo(f"quantcliff: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        if told := disk.refusal(error):
+            click.echo(f"quantcliff: {told}", err=True)
+            sys.exit(2)
+        raise
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Tidy tables on disk: parquet, written whole or not at all."""
 
-import errno
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from quantcliff import disk
 from quantcliff.errors import InputError
 
 
@@ -16,26 +14,11 @@ def write(table: pd.DataFrame, path: str | Path) -> Path:
     """Write a table so that a reader sees the old file or the new one, never half of one.
 
     Raises:
-        InputError: the disk is full; tables written before stay whole.
+        InputError: the disk is full, or the folder cannot be written to; tables written before stay whole.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        table.to_parquet(temporary, index=False)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise InputError(
-                f"the disk is full: {path} could not be written; finished tables are whole, so free some space and run "
-                "the same command again"
-            ) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk.whole(path) as part:
+        table.to_parquet(part, index=False)
     return path
 
 

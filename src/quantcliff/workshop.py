@@ -210,13 +210,13 @@ def calibrate(run: Path) -> None:
     from quantcliff.study import Study, preset_of
 
     own = preset_of("smollm2")
-    studies = [
+    studies = (
         Study(
             "smollm2", method="gptq", bits="4,3,2", group_size=own.group_size, facts=own.facts, n_facts=own.n_facts,
             calibration=text, run=run,
         )
         for text in stage.TEXTS
-    ]  # fmt: skip
+    )  # fmt: skip
     click.echo(f"The table is there: {tables.write(stage.compare(studies), run / 'calibration.parquet')}")
 
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
+from quantcliff import disk
 from quantcliff.book.chapters import Book, Chapter
 from quantcliff.errors import BuildError, InputError
 
@@ -42,6 +44,11 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     Raises:
         InputError, BuildError: as `execute` and `render`.
     """
+    with disk.working_in(out):
+        return _build(book, parameters, out)
+
+
+def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     model = str(parameters.get("model", DEFAULT))
     book, executed = book.of(model), {}
     chapters = [chapter for chapter in book.chapters if chapter.runs]
@@ -52,8 +59,9 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
         if _mark_of(notebook) == mark:
             tqdm.write(f"{label}: unchanged, not executed again", file=sys.stderr)
         else:
-            execute(chapter, parameters, notebook, book.root, mark, label)
-            keep_table(chapter, parameters, book.root, out / "tables")
+            with _results(chapter, parameters, book.root):
+                execute(chapter, parameters, notebook, book.root, mark, label)
+                keep_table(chapter, parameters, book.root, out / "tables")
         executed[chapter] = notebook
     editions = [] if model != DEFAULT else sorted(out.resolve().parent.glob("*/html/index.html"))
     links = {page.parents[1].name: os.path.relpath(page, out.resolve() / "html") for page in editions}
@@ -73,7 +81,7 @@ def execute(
         label: what the progress bar calls the chapter.
 
     Raises:
-        InputError: the chapter refused its input.
+        InputError: the chapter refused its input, or the disk is full or cannot be written to.
         BuildError: a cell failed; the message names chapter and cell. The cells up to there are kept in a file beside
             `out` that ends in `.failed.ipynb`.
     """
@@ -87,19 +95,22 @@ def execute(
     failed.unlink(missing_ok=True)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        papermill.execute_notebook(
-            notebook,
-            str(part).replace("{", "{{").replace("}", "}}"),  # papermill formats its output path
-            chapter.own(parameters),
-            kernel_name="python3",
-            cwd=root,
-            progress_bar={"desc": label or chapter.name},
-            extra_arguments=["--log-level=ERROR"],
-        )
+        with _results(chapter, parameters, root):
+            papermill.execute_notebook(
+                notebook,
+                str(part).replace("{", "{{").replace("}", "}}"),  # papermill formats its output path
+                chapter.own(parameters),
+                kernel_name="python3",
+                cwd=root,
+                progress_bar={"desc": label or chapter.name},
+                extra_arguments=["--log-level=ERROR"],
+            )
     except PapermillExecutionError as error:
         part.replace(failed)
         if error.ename == "InputError":
             raise InputError(f"chapter {chapter.name}: {error.evalue}") from None
+        if told := disk.refusal(error.evalue):
+            raise InputError(f"chapter {chapter.name}: {told}") from None
         first = next(iter(error.source.strip().splitlines()), "")
         raise BuildError(
             f"{error}\nchapter {chapter.name} stopped in code cell {error.exec_count}, which begins `{first}`, with "
@@ -108,10 +119,19 @@ def execute(
     part.replace(out)
 
 
+def _results(chapter: Chapter, parameters: Mapping[str, Any], root: Path) -> AbstractContextManager[None]:
+    """Alone in the chapter's run folder; a chapter that has none needs no other to stay away."""
+    run = _run_of(chapter, parameters)
+    return disk.working_in(root / run) if run else nullcontext()
+
+
+def _run_of(chapter: Chapter, parameters: Mapping[str, Any]) -> str:
+    return str({**chapter.defaults, **parameters}.get("run", "")) if "run" in chapter.defaults else ""
+
+
 def keep_table(chapter: Chapter, parameters: Mapping[str, Any], root: Path, folder: Path) -> None:
     """Copy the tables that bear the chapter's name, which a later run with other parameters would replace."""
-    run = {**chapter.defaults, **parameters}.get("run", "")
-    for table in sorted((root / str(run)).glob(f"{chapter.name}*.parquet")):
+    for table in sorted((root / _run_of(chapter, parameters)).glob(f"{chapter.name}*.parquet")):
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(table, folder)
 
@@ -173,6 +193,8 @@ def render(source: Path, html: Path) -> Path:
     command = [*jupyter_book, "build", str(source), "--path-output", str(work), "-W", "--keep-going", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
+        if told := disk.refusal(done.stdout + done.stderr, html):
+            raise InputError(told)
         raise BuildError(
             f"{(done.stdout + done.stderr)[-4000:]}\njupyter-book could not render {source} without warnings"
         )

@@ -1,13 +1,12 @@
 """One command for two local models: what is wrong with the quantized one, and how do we know?"""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from quantcliff import models
+from quantcliff import disk, models
 from quantcliff.diagnosis import report
 from quantcliff.diagnosis.examples import COLUMNS, examples
 from quantcliff.diagnosis.made import made
@@ -50,8 +49,16 @@ def diagnose(
     Raises:
         InputError: the two are not a pair, base answers none of the facts, or an argument that cannot be used.
     """
-    before = Runner.work
     folder = Path(out) if out else Path("runs") / models.folder_of(quantized).resolve().name
+    with disk.working_in(folder):
+        return _diagnose(base, quantized, facts, text, folder, n_facts, device, dtype, seed, quick, say)
+
+
+def _diagnose(
+    base: str | Path, quantized: str | Path, facts: str | Path, text: str | Path | None, folder: Path, n_facts: int,
+    device: str, dtype: str, seed: int, quick: bool, say: Callable[[str], object],
+) -> Verdict:  # fmt: skip
+    before = Runner.work
     study = Study(
         base, quantized=quantized, facts=facts, text=text, n_facts=n_facts, device=device, dtype=dtype, seed=seed,
         run=folder,
@@ -67,8 +74,8 @@ def diagnose(
         say(beyond)
     shown = pd.DataFrame(columns=COLUMNS) if stop else examples(study, label)
     content = {"about": about, "made": how, **report.as_json(found), "examples": report.records(shown)}
-    _write(folder / "verdict.json", json.dumps(content, indent=1) + "\n")
-    _write(folder / "verdict.html", page(found, measured, stored, shown, about, how))
+    disk.write(folder / "verdict.json", json.dumps(content, indent=1) + "\n")
+    disk.write(folder / "verdict.html", page(found, measured, stored, shown, about, how))
     if not stop:
         say(_cost(study, Runner.work - before))
     return found
@@ -102,14 +109,3 @@ def _about(study: Study, base: str | Path, quantized: str | Path) -> str:
         f"{quantized} ({variant.method}, {bits}, {groups}) beside {base}, asked "
         f"{len(study.probes)} {asked}, seed {study.seed}."
     )
-
-
-def _write(path: Path, content: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(content, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import re
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from quantcliff import smollm2
+from quantcliff import disk, smollm2
 from quantcliff.errors import InputError, first_line
 
 GRIDS = {
@@ -46,7 +45,8 @@ def unpacked(file: Path) -> Path:
 
     Raises:
         InputError: it is no GGUF file, has blocks of a kind that has no even levels, an architecture that transformers
-            does not read from GGUF, missing weights, or a tokenizer that splits words to pieces.
+            does not read from GGUF, missing weights, or a tokenizer that splits words to pieces; or the cache cannot
+            be written to.
     """
     stat = file.stat()
     return _unpacked(file.resolve(), stat.st_size, stat.st_mtime_ns)
@@ -62,14 +62,12 @@ def _unpacked(file: Path, size: int, changed: int) -> Path:
     kinds = _kinds(file)
     if unknown := sorted(set(kinds) - {*WHOLE, *GRIDS}):
         raise InputError(f"{file} holds blocks of kind {unknown[0]}; only {', '.join([*WHOLE, *GRIDS])} can be judged")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as temporary:
-        work = Path(temporary) / "checkpoint"
-        _model(file).save_pretrained(work)
-        _tokenizer(file).save_pretrained(work)
-        (work / NOTE).write_text(json.dumps({"file": str(file), "kinds": kinds}) + "\n", encoding="utf-8")
-        with contextlib.suppress(FileExistsError, OSError):  # another process was faster
-            work.rename(folder)
+    with disk.making(folder):
+        if not folder.is_dir():
+            with disk.whole(folder) as part:
+                _model(file).save_pretrained(part)
+                _tokenizer(file).save_pretrained(part)
+                disk.write(part / NOTE, json.dumps({"file": str(file), "kinds": kinds}) + "\n")
     return folder
 
 

@@ -8,7 +8,6 @@ none of them is used. The result is an ordinary compressed-tensors checkpoint th
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
+from quantcliff import disk
 from quantcliff.errors import InputError
 from quantcliff.models import (
     config_of,
@@ -53,8 +53,9 @@ def quantize(base: Path | str, scheme: Scheme, calibration: Sequence[str], cache
     parts = [digest_of(folder), asdict(scheme), list(calibration), version("llmcompressor")]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     target = Path(cache) / f"{scheme.label}-{key}"
-    if not target.exists():
-        export(folder, scheme, calibration, target)
+    with disk.making(target):
+        if not target.exists():
+            _export(folder, scheme, calibration, target)
     return target
 
 
@@ -66,18 +67,20 @@ def export(base: Path | str, scheme: Scheme, calibration: Sequence[str], out: Pa
         InputError: as `quantize`, or `out` exists already.
     """
     folder, out = _folder(base), Path(out)
+    with disk.making(out):
+        if out.exists():
+            raise InputError(f"{out} exists already; give a folder that does not")
+        _export(folder, scheme, calibration, out)
+
+
+def _export(folder: Path, scheme: Scheme, calibration: Sequence[str], out: Path) -> None:
     config = config_of(folder)
     check(scheme, config)
     scheme = experts.storable(scheme, config)
-    if out.exists():
-        raise InputError(f"{out} exists already; give a folder that does not")
     if scheme.method != "rtn" and not calibration:
         raise InputError(f"{scheme.method} needs calibration text; give at least one document")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.parent) as temporary:
-        made = Path(temporary) / "checkpoint"
-        _compress(folder, scheme, config, calibration, made)
-        made.rename(out)
+    with disk.whole(out) as part:
+        _compress(folder, scheme, config, calibration, part)
 
 
 def check(scheme: Scheme, config: PretrainedConfig) -> None:

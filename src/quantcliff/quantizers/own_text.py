@@ -7,7 +7,6 @@ random ordinary token, as in LLM-QAT (arXiv 2305.17888); special tokens are neve
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from quantcliff import smollm2
+from quantcliff import disk, smollm2
 from quantcliff.errors import InputError
 from quantcliff.models import default_device, digest_of, load
 
@@ -56,16 +55,15 @@ def self_text(
     arithmetic may turn single draws, and with them the rest of a document.
 
     Raises:
-        InputError: the folder holds no model that can be loaded.
+        InputError: the folder holds no model that can be loaded, or the cache cannot be written to.
     """
     content = [digest_of(source), n, tokens, seed, batch]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     file = smollm2.cache() / "self-text" / f"{key}.json"
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.{os.getpid()}")
-        part.write_text(json.dumps(sample(source, n, tokens, seed, batch)), encoding="utf-8")
-        part.replace(file)
+        with disk.making(file):
+            if not file.is_file():
+                disk.write(file, json.dumps(sample(source, n, tokens, seed, batch)))
     return json.loads(file.read_text(encoding="utf-8"))
 
 

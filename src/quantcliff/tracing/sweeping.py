@@ -14,10 +14,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from quantcliff.probes import Probes, aligned, inside, spans
-from quantcliff.tracing.batches import Batch, batches
+from quantcliff.tracing.batches import Batch, batches, patiently
 from quantcliff.tracing.interventions import Change, Patch, own_stream, patch_together
 from quantcliff.tracing.past import remember, resumes
 from quantcliff.tracing.runner import Runner
@@ -25,6 +24,11 @@ from quantcliff.tracing.trace import Trace, likeliest, rank_of
 
 TOKENS_AT_ONCE, ROWS_AT_ONCE = 1024, 256
 """What one run may hold when it is shared: activations grow with its tokens, logits with its rows."""
+
+
+Piece = tuple[np.ndarray, np.ndarray, Batch, list[int], float]
+"""Spans of the patched tokens of all prompts, which rows a batch is of, the batch, numbers of the patches made there,
+and the share of what may be run at once that memory has room for."""
 
 
 def sweep(
@@ -49,7 +53,7 @@ def sweep(
     """
     asked = sorted(patches)
     rank, probability = (np.full((len(asked), len(rows)), np.nan) for _ in range(2))
-    todo: list[tuple[np.ndarray, np.ndarray, Batch, list[int]]] = []
+    todo: list[Piece] = []
     for positions in sorted({patch.positions for patch in asked}):
         span = spans(positions, probes.subject, probes.lengths)
         here = np.flatnonzero(span[rows, 0] >= 0)
@@ -57,8 +61,12 @@ def sweep(
             continue
         mine = [number for number, patch in enumerate(asked) if patch.positions == positions]
         first = span[rows[here], 0]
-        todo += [(span, here[batch.indices], batch, mine) for batch in batches(probes.select(rows[here]), size, first)]
-    for span, chosen, batch, mine in tqdm(todo, desc="patching", leave=False, disable=None):
+        todo += [
+            (span, here[batch.indices], batch, mine, 1.0) for batch in batches(probes.select(rows[here]), size, first)
+        ]
+
+    def work(piece: Piece) -> None:
+        span, chosen, batch, mine, share = piece
         prompts = rows[chosen]
         cut = int(span[prompts, 0].min())
         past = remember(recipient, batch.ids[:, :cut]) if cut and resumes(recipient) else None
@@ -73,14 +81,22 @@ def sweep(
             stream = stream.expand(recipient.n_layers + 1, *ids.shape, recipient.d_model)
         else:
             stream = own_stream(recipient, ids, last, past)
-        for group in _runs(changes, ids.shape[1]):
+        for group in _runs(changes, ids.shape[1], share):
             found = patch_together(recipient, stream, [change for _, change in group], last, past)
             for (number, change), logits in zip(group, found, strict=True):
                 places = change.rows.cpu().numpy()
                 answers = [probes.answers[prompt] for prompt in prompts[places]]
                 rank[mine[number], chosen[places]] = rank_of(logits, answers).cpu().numpy()
                 probability[mine[number], chosen[places]] = likeliest(logits, answers)
+
+    patiently(todo, work, size=lambda piece: len(piece[2]), halves=_halves, desc="patching")
     return _tidy(asked, rows, rank, probability)
+
+
+def _halves(piece: Piece) -> tuple[Piece, Piece]:
+    span, chosen, batch, mine, share = piece
+    first, second = batch.halves()
+    return (span, chosen[: len(first)], first, mine, share / 2), (span, chosen[len(first) :], second, mine, share / 2)
 
 
 def _changes(
@@ -114,9 +130,9 @@ def _changes(
     return sorted(changes, key=lambda numbered: numbered[1].first)
 
 
-def _runs(changes: Sequence[tuple[int, Change]], width: int) -> Iterator[list[tuple[int, Change]]]:
+def _runs(changes: Sequence[tuple[int, Change]], width: int, share: float = 1.0) -> Iterator[list[tuple[int, Change]]]:
     """Changes with the same first block, as many together as may be run at once."""
-    most = min(ROWS_AT_ONCE, TOKENS_AT_ONCE // width)
+    most = int(share * min(ROWS_AT_ONCE, TOKENS_AT_ONCE // width))
     for _, group in groupby(changes, key=lambda numbered: numbered[1].first):
         run: list[tuple[int, Change]] = []
         for numbered in group:

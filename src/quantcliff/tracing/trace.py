@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from quantcliff.errors import InputError
 from quantcliff.probes import Probes
-from quantcliff.tracing.batches import Batch, batches
+from quantcliff.tracing.batches import Batch, batches, patiently
 from quantcliff.tracing.recording import Job, Positions, fill
 from quantcliff.tracing.runner import SITES, Edit, Runner, site
 
@@ -158,9 +158,12 @@ def score(runner: Runner, probes: Probes, reference: Reference | None = None, si
         reference: adds a column `kl`, the `divergence` from these logits in nats.
     """
     parts = []
-    for batch in tqdm(list(batches(probes, size)), desc=f"scoring {runner.model.name}", leave=False, disable=None):
+
+    def work(batch: Batch) -> None:
         logits, _ = runner.run(batch.ids, last=batch.last)
         parts.append(_scored(logits, batch.indices, probes.answers, reference))
+
+    patiently(batches(probes, size), work, desc=f"scoring {runner.model.name}")
     if not parts:
         raise InputError("There is no prompt to score: give a fact source that holds at least one fact.")
     return pd.concat(parts).sort_index()

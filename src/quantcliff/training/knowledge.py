@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Int
 from tqdm import tqdm
 
+from quantcliff import disk
 from quantcliff.models import Model
 from quantcliff.probes import Facts, Probes, sources
 from quantcliff.probes import facts as fact_sources
@@ -46,16 +47,14 @@ def select(model: Model, coarse: Model, facts: Facts, work: Path) -> pd.DataFram
         model, coarse: full precision in float32 and in bfloat16, neither wrapped by a runner.
         work: folder where each relation's answers are kept, so that a stopped selection goes on from there.
     """
-    work.mkdir(parents=True, exist_ok=True)
     parts = []
     relations = list(facts.rows.groupby("relation"))
     for relation, rows in tqdm(relations, desc="facts asked, relations", disable=None):
         file = work / f"{relation}-{_key(model, rows, facts.name)}.csv"
         if not file.is_file():
             found = ask(model, coarse, Facts(rows, fact_sources.no_drops(), facts.name))
-            part = file.with_suffix(".part")
-            found.to_csv(part, index=False)
-            part.replace(file)
+            with disk.whole(file) as part:
+                found.to_csv(part, index=False)
         parts.append(pd.read_csv(file, keep_default_na=False, dtype={"subject": str, "objects": str}))
     return pd.concat(parts, ignore_index=True)
 
@@ -116,8 +115,8 @@ def ranks(model: Model, probes: Probes) -> Int[np.ndarray, " n"]:
 
 def write(model: Model, facts: Facts, known: pd.DataFrame, out: Path, command: str) -> None:
     """The list as a CSV fact file, and beside it a JSON file that says how it was made."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    known.to_csv(out, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+    with disk.whole(out) as part:
+        known.to_csv(part, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
     counts = known.groupby("relation").size()
     about = {
         "command": command,
@@ -131,7 +130,7 @@ def write(model: Model, facts: Facts, known: pd.DataFrame, out: Path, command: s
         "known_by_relation": {str(name): int(count) for name, count in counts.items()},
         "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
     }
-    out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    disk.write(out.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
 
 
 def commit() -> str:

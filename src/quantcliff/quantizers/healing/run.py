@@ -10,7 +10,6 @@ same bytes. In memory: the two models, and three streams of the text.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from quantcliff import disk
 from quantcliff.errors import InputError
 from quantcliff.models import check_pair, digest_of, folder_of, layer_of, load, quantization_of
 from quantcliff.quantizers.healing import stored
@@ -106,8 +106,15 @@ def heal(
         InputError: not a pair, a checkpoint of another kind, too little text, `out` exists, or OUT.partial belongs to
             another run.
     """
-    check(base, quantized, out, recipe)
-    out = Path(out)
+    with disk.making(Path(out)):
+        check(base, quantized, out, recipe)
+        return _heal(base, quantized, documents, Path(out), recipe, tokens, sequences, device)
+
+
+def _heal(
+    base: str | Path, quantized: str | Path, documents: Sequence[str], out: Path, recipe: Recipe, tokens: int,
+    sequences: int | None, device: str,
+) -> Path:  # fmt: skip
     exact, damaged = load(base, device=device), load(quantized, device=device)
     check_pair(exact, damaged)
     ids = rows_of(exact.tokenizer, documents, tokens, sequences)
@@ -200,10 +207,12 @@ class _Work:
     def __init__(self, out: Path, plan: dict[str, Any]):
         self.out, self.plan = out, plan
         self.folder = out.with_name(f"{out.name}.partial")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with disk.plainly(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        disk.clear(*self.folder.glob(".*.part"))
         file = self.folder / "plan.json"
         if not file.is_file():
-            _write(file, json.dumps(plan, indent=1))
+            disk.write(file, json.dumps(plan, indent=1))
         if json.loads(file.read_text(encoding="utf-8")) != plan:
             raise InputError(f"{self.folder} holds layers of another run; delete it, or give another OUT")
 
@@ -227,27 +236,18 @@ class _Work:
     def write(self, layer: int, codes: dict[str, Codes], history: list[dict[str, float]]) -> None:
         parts = ("codes", "scale", "zero")
         tensors = {f"{n}.{part}": getattr(one, part).cpu().contiguous() for n, one in codes.items() for part in parts}
-        part = self._file(layer).with_suffix(f".{os.getpid()}")
-        save_file(tensors, part, {"history": json.dumps(history)})
-        part.replace(self._file(layer))
+        with disk.whole(self._file(layer)) as part:
+            save_file(tensors, part, {"history": json.dumps(history)})
 
     def finish(self, quantized: str | Path, made: dict[str, Codes]) -> Path:
         """The whole checkpoint, moved into place when it is complete."""
-        whole = self.folder / "checkpoint"
-        shutil.rmtree(whole, ignore_errors=True)
-        stored.write(quantized, made, whole)
         course = []
         for file in sorted(self.folder.glob("layer-*.safetensors")):
             with safe_open(file, "pt") as handle:
                 layer = int(file.stem.removeprefix("layer-"))
                 course += [{"layer": layer, **row} for row in json.loads(handle.metadata()["history"])]
-        _write(whole / REPORT, json.dumps({**self.plan, "course": course}, indent=1) + "\n")
-        whole.rename(self.out)
+        with disk.whole(self.out) as part:
+            stored.write(quantized, made, part)
+            disk.write(part / REPORT, json.dumps({**self.plan, "course": course}, indent=1) + "\n")
         shutil.rmtree(self.folder)
         return self.out
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

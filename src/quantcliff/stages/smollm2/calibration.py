@@ -1,5 +1,7 @@
 """Does it matter what GPTQ was calibrated on? The same model, quantized on its own text and on one of another kind."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
@@ -14,27 +16,29 @@ that third."""
 COLUMNS = ["calibration", "measure", "estimate", "low", "high", "n"]
 
 
-def compare(studies: list[Study]) -> pd.DataFrame:
+def compare(studies: Iterable[Study]) -> pd.DataFrame:
     """What is kept by each text, and how each differs from the first.
 
     Args:
-        studies: alike but for their calibration; the first one's is what the others are held to.
+        studies: alike but for their calibration; the first one's is what the others are held to. Each is let go before
+            the next one is asked for, so that the models of one are in memory at a time.
 
     Returns:
         variant, method, bits, calibration, measure, estimate, low, high, n. `measure`: kept (share of full precision's
         right answers, Wilson), lost_rank (median rank of the lost ones), difference (kept, beyond the first text's,
         in pairs of prompts; bootstrap), same (share of prompts on which both agree whether the answer is right).
     """
-    rows = []
-    for label, variant in studies[0].variants.items():
-        first = _kept(studies[0], label)
-        for study in studies:
+    rows: list[tuple[object, ...]] = []
+    first: dict[str, Bool[np.ndarray, " known"]] = {}
+    for study in studies:
+        for label, variant in study.variants.items():
             about = (label, variant.method, variant.bits, study.parameters.calibration)
             rows += [(*about, *row) for row in _measured(study, label)]
-            if study is not studies[0]:
-                kept = _kept(study, label)
-                rows.append((*about, "difference", *stats.paired_difference(kept, first, study.seed), len(kept)))
-                rows.append((*about, "same", *stats.share(kept == first), len(kept)))
+            kept = _kept(study, label)
+            if label in first:
+                rows.append((*about, "difference", *stats.paired_difference(kept, first[label], study.seed), len(kept)))
+                rows.append((*about, "same", *stats.share(kept == first[label]), len(kept)))
+            first.setdefault(label, kept)
     return pd.DataFrame(rows, columns=["variant", "method", "bits", *COLUMNS])
 
 
