@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,9 @@ QUICK = Recipe(epochs=1, batch=8)
 def study(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(module, "documents", lambda sequences: TEXT * 40)
     monkeypatch.setattr(module, "running_text", lambda study: TEXT)
-    return OwnAnswers(tiny_llama, method="rtn", bits="2", group_size=16, n_facts=40, run=tmp_path / "run")
+    found = OwnAnswers(tiny_llama, method="rtn", bits="2", group_size=16, n_facts=40, run=tmp_path / "run")
+    monkeypatch.setattr(module, "atlas", SimpleNamespace(NAME=found.parameters.model))  # it stands for the embedded one
+    return found
 
 
 def test_the_halves_are_apart() -> None:
