@@ -7,5 +7,5 @@ from quantcliff.stages.smollm2.calibration import TEXTS, compare
 from quantcliff.stages.smollm2.figures import DOMINO, OWN, agreement, beside, figures, paper
 from quantcliff.stages.smollm2.shipped import FOLDER, STAGES, Shipped, recheck, ship, ship_again
 
-__all__ = ["DOMINO", "FOLDER", "OWN", "STAGES", "TEXTS", "Shipped", "agreement", "beside", "compare", "figures", "paper",
-           "recheck", "ship", "ship_again"]  # fmt: skip
+__all__ = ["DOMINO", "FOLDER", "OWN", "STAGES", "TEXTS", "Shipped", "agreement", "beside", "compare", "figures",
+           "paper", "recheck", "ship", "ship_again"]  # fmt: skip
