@@ -40,6 +40,9 @@ def test_labels_and_verdicts_are_crossed() -> None:
     assert rules.loc[bench.RULES["old"], ["right", "opposite"]].tolist() == [0.2, 0]
     assert rules.loc[bench.RULES["cosine"], ["right", "opposite"]].tolist() == [0.6, 2]
     assert bench.disagreeing(pairs)["pair"].tolist() == ["2", "3"]
+    asked = bench.right(pairs.assign(cosine=["intact", "", "degraded", "", "degraded", "intact"])).set_index("rule")
+    assert asked.loc[bench.RULES["cosine"], ["right", "n"]].tolist() == [2 / 3, 3], "what was not asked is not wrong"
+    assert bench.confusion(pairs.assign(cosine=""), "cosine")["n"].tolist() == [0, 0, 0]
     other = pairs.assign(after=["intact", "degraded", "collapsed", "", "", ""])
     assert bench.right(other, "after")["right"].tolist() == [1, 1 / 3, 1 / 3]
     assert bench.confusion(other, "mode", "after")["n"].tolist() == [1, 1, 1]
