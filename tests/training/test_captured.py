@@ -33,8 +33,8 @@ def test_on_a_cpu_the_plain_loop_trains(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_steps_without_a_device_are_the_plain_ones() -> None:
-    """Five steps: losses agree, and so do weights, but for the rounding of bfloat16 products in attention, which is fused
-    here and eager in the plain loop. That alone parts these weights by .19 of their way; half the rate does by half.
+    """Five steps: losses agree, and so do weights, but for the rounding of bfloat16 products in attention, which is
+    fused here and eager in the plain loop. That alone parts these weights by .19 of their way.
     """
     plain = training.build_model(TINY)
     start = deepcopy(plain.state_dict())
