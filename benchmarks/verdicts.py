@@ -1,10 +1,13 @@
 """Is the verdict right? Diagnose pairs whose truth is known, and count.
 
-    python benchmarks/verdicts.py run        # an hour or two; finished pairs survive a kill, run it again to go on
+    python benchmarks/verdicts.py run        # hours on two cores; finished pairs survive a kill, run it again to go on
+    python benchmarks/verdicts.py take CACHE --commit C     # what `run --part 2/8` made elsewhere
+    python benchmarks/verdicts.py read BOOK --commit C      # SmolLM2's verdicts, out of its book's run folder
     python benchmarks/verdicts.py show
     python benchmarks/verdicts.py ship       # the table that comes with the package
 
-What follows was written down before any pair was diagnosed.
+What follows was written down before any pair was diagnosed. One way of counting was mended after that: a pair that a
+rule was not asked about is no wrong answer of that rule.
 
 **Models.** The embedded one (atlas, 8 layers), SmolLM2 (30 layers), and two that are no Llama, trained for minutes on
 600 of atlas' facts by the recipe in `proof/small.py`: GPT-NeoX (4 layers) and Qwen 3 (5 layers).
@@ -179,13 +182,14 @@ def files(cache: Path, checkpoints: tuple[Path, ...], minutes: float) -> None:
 
 @main.command()
 @click.argument("book", type=click.Path(path_type=Path, exists=True))
+@click.option("--commit", required=True, help="Of the package that made its verdicts.")
 @click.pass_obj
-def read(cache: Path, book: Path) -> None:
+def read(cache: Path, book: Path, commit: str) -> None:
     """Take SmolLM2's verdicts from the run folder BOOK of `make book-smollm2`, instead of diagnosing it again."""
     for pair in everything():
         if pair.model == smollm2.NAME and not pair.fault:
             try:
-                kept(_file(cache, pair, "verdict"), partial(tabled, pair, book))
+                kept(_file(cache, pair, "verdict"), partial(tabled, pair, book, commit))
             except FileNotFoundError as error:
                 click.echo(error, err=True)
 

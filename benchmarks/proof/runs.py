@@ -74,12 +74,13 @@ def diagnosed(pair: Pair, cache: Path, **changes: Any) -> dict[str, Any]:
     return found
 
 
-def tabled(pair: Pair, run: Path) -> dict[str, Any]:
+def tabled(pair: Pair, run: Path, commit: str) -> dict[str, Any]:
     """`diagnosed` of a pair that a run of the whole book has measured, on more facts. Streams for the cosine rule are
     those of the run's trace; what it has not recorded is recorded there.
 
     Args:
         run: the book's run folder: verdict, weights, quantized, trace.
+        commit: that made its verdicts.
 
     Raises:
         FileNotFoundError: the run has no such table or checkpoint yet.
@@ -95,7 +96,8 @@ def tabled(pair: Pair, run: Path) -> dict[str, Any]:
     found = _plain(decide(label, rows, Findings(accused, tuple(harmless(modules)))))
     asked = Study(smollm2.NAME, quantized=made[0], facts=smollm2.NAME, n_facts=preset_of(smollm2.NAME).n_facts, run=run)
     return found | cosines(asked) | {
-        "modules": len(modules), "accused": len(accused), "quantized": made[0].name, "tables": verdict.name
+        "modules": len(modules), "accused": len(accused), "quantized": made[0].name, "tables": verdict.name,
+        "by": commit,
     }  # fmt: skip
 
 
