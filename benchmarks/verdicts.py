@@ -1,10 +1,13 @@
 """Is the verdict right? Diagnose pairs whose truth is known, and count.
 
-    python benchmarks/verdicts.py run        # an hour or two; finished pairs survive a kill, run it again to go on
+    python benchmarks/verdicts.py run        # hours on two cores; finished pairs survive a kill, run it again to go on
+    python benchmarks/verdicts.py take CACHE --commit C     # what `run --part 2/8` made elsewhere
+    python benchmarks/verdicts.py read BOOK --commit C      # SmolLM2's verdicts, out of its book's run folder
     python benchmarks/verdicts.py show
     python benchmarks/verdicts.py ship       # the table that comes with the package
 
-What follows was written down before any pair was diagnosed.
+What follows was written down before any pair was diagnosed. One way of counting was mended after that: a pair that a
+rule was not asked about is no wrong answer of that rule.
 
 **Models.** The embedded one (atlas, 8 layers), SmolLM2 (30 layers), and two that are no Llama, trained for minutes on
 600 of atlas' facts by the recipe in `proof/small.py`: GPT-NeoX (4 layers) and Qwen 3 (5 layers).
@@ -56,7 +59,7 @@ from typing import Any
 import click
 from proof import small, table
 from proof.pairs import Pair, everything
-from proof.runs import checked, diagnosed, kept, labelled, tabled
+from proof.runs import checked, diagnosed, kept, labelled, tabled, taken
 from tqdm import tqdm
 
 from quantcliff import smollm2
@@ -179,17 +182,25 @@ def files(cache: Path, checkpoints: tuple[Path, ...], minutes: float) -> None:
 
 @main.command()
 @click.argument("book", type=click.Path(path_type=Path, exists=True))
+@click.option("--commit", required=True, help="Of the package that made its verdicts.")
 @click.pass_obj
-def read(cache: Path, book: Path) -> None:
-    """Take SmolLM2's verdicts from the run folder BOOK of `make book-smollm2`, and the file checks made by `files`,
-    instead of diagnosing it again.
-    """
+def read(cache: Path, book: Path, commit: str) -> None:
+    """Take SmolLM2's verdicts from the run folder BOOK of `make book-smollm2`, instead of diagnosing it again."""
     for pair in everything():
         if pair.model == smollm2.NAME and not pair.fault:
             try:
-                kept(_file(cache, pair, "verdict"), partial(tabled, pair, book, cache / "found" / "file"))
+                kept(_file(cache, pair, "verdict"), partial(tabled, pair, book, commit))
             except FileNotFoundError as error:
                 click.echo(error, err=True)
+
+
+@main.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--commit", required=True, help="Of the package that made them there.")
+@click.pass_obj
+def take(cache: Path, folders: tuple[Path, ...], commit: str) -> None:
+    """Take results of the same bench from the caches FOLDERS, where this one has none."""
+    click.echo(f"{sum(taken(folder, cache, commit) for folder in folders)} results taken")
 
 
 @main.command()
@@ -203,10 +214,12 @@ def show(cache: Path) -> None:
 @click.option("--before", type=click.Path(path_type=Path), help="The same by an earlier check that never saw them.")
 @click.option("--commit", required=True, help="Of the package that made the results.")
 @click.option("--later", help="Of the package that looked at files only, where that is another.")
+@click.option("--other", nargs=2, multiple=True, metavar="COMMIT MACHINE", help="Of results taken from elsewhere.")
 @click.pass_obj
-def ship(cache: Path, before: Path | None, commit: str, later: str | None) -> None:
+def ship(cache: Path, before: Path | None, commit: str, later: str | None, other: tuple[tuple[str, str], ...]) -> None:
     """Write the table that comes with the package, with what it was made by."""
-    click.echo(table.ship(cache, before, {"commit": commit} | ({"files only": later} if later else {})))
+    about = {"commit": commit} | ({"files only": later} if later else {}) | ({"other": dict(other)} if other else {})
+    click.echo(table.ship(cache, before, about))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 
 from quantcliff.diagnosis.bench import Shipped
 from quantcliff.diagnosis.bench.shipped import FOLDER
@@ -70,6 +71,43 @@ def test_what_is_finished_is_not_done_again(monkeypatch: pytest.MonkeyPatch, tmp
     assert not list(tmp_path.rglob("*.json"))
     assert runs.kept(tmp_path / "a" / "pair.json", work)["n"] == 2
     assert runs.kept(tmp_path / "a" / "pair.json", work)["n"] == 2 and len(calls) == 2
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_parts_of_the_bench_hold_every_task_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parts: int):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    verdicts = importlib.import_module("verdicts")
+    monkeypatch.setattr(verdicts, "_text", lambda cache: cache / "atlas.txt")
+    monkeypatch.setattr(verdicts.small, "train", lambda *_: True)
+    done: list[list[Path]] = []
+    monkeypatch.setattr(verdicts, "kept", lambda file, work: done[-1].append(file))
+    for part in range(1, parts + 1):
+        done.append([])
+        given = ["--cache", str(tmp_path), "run", "--part", f"{part}/{parts}"]
+        assert CliRunner().invoke(verdicts.main, given, catch_exceptions=False).exit_code == 0
+    every = [file for file, _ in verdicts.tasks(tmp_path)]
+    assert sorted(file for some in done for file in some) == sorted(every) and len(set(every)) == len(every)
+    assert all(some for some in done)
+    pairs = [{file.stem for file in some} for some in done]
+    assert sum(map(len, pairs)) == len(set.union(*pairs)), "a pair's checkpoint is made in one part only"
+    for wrong in ("0/2", "3/2", "2"):
+        assert CliRunner().invoke(verdicts.main, ["run", "--part", wrong]).exit_code == 2
+
+
+def test_results_of_another_machine_are_taken_once_and_say_who_made_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    runs = importlib.import_module("proof.runs")
+    for cache, names in {"here": ["a"], "there": ["a", "b"]}.items():
+        for name in names:
+            file = tmp_path / cache / "found" / "label" / f"{name}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"label": cache}))
+    assert runs.taken(tmp_path / "there", tmp_path / "here", "28c90d3") == 1
+    found = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "here" / "found" / "label").iterdir()}
+    assert found == {"a": {"label": "here"}, "b": {"label": "there", "by": "28c90d3"}}
+    assert runs.taken(tmp_path / "there", tmp_path / "here", "28c90d3") == 0
 
 
 def test_the_cheap_training_trains_scales_and_nothing_else(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -17,16 +18,27 @@ from proof import labels
 from proof.pairs import Pair
 from quantcliff import smollm2, tables
 from quantcliff.diagnosis import diagnose
-from quantcliff.filecheck import PROMPTS, Findings, check, inspect
+from quantcliff.filecheck import PROMPTS, Findings, check, faulty, harmless, inspect
 from quantcliff.models import grid_of, load
 from quantcliff.stages.verdict import Verdict, decide
-from quantcliff.study import FULL, Study
+from quantcliff.study import FULL, Study, preset_of
 
 N_FACTS = {"atlas": 100, "neox": 150, "qwen3": 150, "smollm2": 100}
 
 COSINE_INTACT, COSINE_COLLAPSED = 0.99, 0.5
 """The cosine rule: a model is intact if no layer's residual stream falls below the first at the last token of a
 prompt, on average over the facts that full precision knows; collapsed if one falls below the second."""
+
+
+def taken(folder: Path, cache: Path, commit: str) -> int:
+    """Results of another machine into `cache`, where it has none, each with `by`, the commit that made it; how many."""
+    new = [file for file in sorted(folder.glob("found/*/*.json")) if not (cache / file.relative_to(folder)).is_file()]
+    for file in new:
+        found = json.loads(file.read_text(encoding="utf-8")) | {"by": commit}
+        target = cache / file.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return len(new)
 
 
 def kept(file: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -62,30 +74,39 @@ def diagnosed(pair: Pair, cache: Path, **changes: Any) -> dict[str, Any]:
     return found
 
 
-def tabled(pair: Pair, run: Path, checks: Path) -> dict[str, Any]:
-    """`diagnosed` of a pair that a run of the whole book has measured, on more facts; without the cosine rule.
+def tabled(pair: Pair, run: Path, commit: str) -> dict[str, Any]:
+    """`diagnosed` of a pair that a run of the whole book has measured, on more facts. Streams for the cosine rule are
+    those of the run's trace; what it has not recorded is recorded there.
 
     Args:
-        run: the book's run folder, with a verdict table of every variant.
-        checks: folder with what the file check says of each checkpoint, one JSON file each (see `table.checked`); a
-            checkpoint that is not there counts as not checked.
+        run: the book's run folder: verdict, weights, quantized, trace.
+        commit: that made its verdicts.
 
     Raises:
-        FileNotFoundError: the run has no such table yet.
+        FileNotFoundError: the run has no such table or checkpoint yet.
     """
     label = pair.scheme.label
-    measured = sorted((run / "verdict").glob(f"{label}-*.parquet"), key=lambda path: path.stat().st_mtime)
-    rows = pd.read_parquet(measured[-1]) if measured else pd.DataFrame()
-    if "kind" not in rows:
-        raise FileNotFoundError(f"{run} has no verdict on {label} yet")
-    said = [json.loads(path.read_text(encoding="utf-8")) for path in checks.glob(f"{label}-*.json")]
-    own = [one for one in said if (run / "quantized" / one["name"]).is_dir()]
-    more: dict[str, Any] = {"modules": None, "accused": None}
-    file = Findings()
-    if own:
-        file = Findings(faults=tuple(own[0]["faults"]), origin=own[0]["origin"], checked=own[0]["checked"])
-        more = {name: own[0][name] for name in ("modules", "accused")}
-    return _plain(decide(label, rows, file)) | more | {"tables": measured[-1].name}
+    verdict, weights = (_latest(run, stage, label) for stage in ("verdict", "weights"))
+    made = [path for path in (run / "quantized").iterdir() if re.fullmatch(f"{label}-[0-9a-f]{{16}}", path.name)]
+    rows = pd.read_parquet(verdict)
+    if "kind" not in rows or len(made) != 1:
+        raise FileNotFoundError(f"{run} has no verdict on {label} yet, or not one checkpoint")
+    modules = pd.read_parquet(weights)
+    accused = tuple(faulty(modules))
+    found = _plain(decide(label, rows, Findings(accused, tuple(harmless(modules)))))
+    asked = Study(smollm2.NAME, quantized=made[0], facts=smollm2.NAME, n_facts=preset_of(smollm2.NAME).n_facts, run=run)
+    return found | cosines(asked) | {
+        "modules": len(modules), "accused": len(accused), "quantized": made[0].name, "tables": verdict.name,
+        "by": commit,
+    }  # fmt: skip
+
+
+def _latest(run: Path, stage: str, label: str) -> Path:
+    """The last table that a run made of a stage for a variant."""
+    found = sorted((run / stage).glob(f"{label}-*.parquet"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(f"{run} has no {stage} of {label} yet")
+    return found[-1]
 
 
 def checked(folder: Path, cache: Path) -> dict[str, Any]:

@@ -40,6 +40,12 @@ def test_labels_and_verdicts_are_crossed() -> None:
     assert rules.loc[bench.RULES["old"], ["right", "opposite"]].tolist() == [0.2, 0]
     assert rules.loc[bench.RULES["cosine"], ["right", "opposite"]].tolist() == [0.6, 2]
     assert bench.disagreeing(pairs)["pair"].tolist() == ["2", "3"]
+    asked = bench.right(pairs.assign(cosine=["intact", "", "degraded", "", "degraded", "intact"])).set_index("rule")
+    assert asked.loc[bench.RULES["cosine"], ["right", "n"]].tolist() == [2 / 3, 3], "what was not asked is not wrong"
+    assert bench.confusion(pairs.assign(cosine=""), "cosine")["n"].tolist() == [0, 0, 0]
+    beside = bench.against(pairs).set_index("rule")
+    assert beside["difference"].tolist() == pytest.approx([0.4, 0.0]) and beside["n"].tolist() == [5, 5]
+    assert (beside["low"] <= beside["difference"]).all() and (beside["difference"] <= beside["high"]).all()
     other = pairs.assign(after=["intact", "degraded", "collapsed", "", "", ""])
     assert bench.right(other, "after")["right"].tolist() == [1, 1 / 3, 1 / 3]
     assert bench.confusion(other, "mode", "after")["n"].tolist() == [1, 1, 1]
@@ -73,6 +79,7 @@ def test_false_alarms_and_agreement_are_counted() -> None:
     pairs = table(mode=["mixed", "intact", "intact"], seed=["mixed", "mixed", ""])
     row = bench.agreement(pairs).set_index("way").loc["another seed"]
     assert (row["same"], row["n"], row["others"]) == (1, 2, "1: intact, mixed")
+    assert row["low"] < 0.5 < row["high"]
 
 
 def test_what_is_shipped_is_read_back_and_no_other_file(tmp_path: Path) -> None:

@@ -53,6 +53,41 @@ def test_a_killed_training_ends_in_the_same_weights(tmp_path: Path, monkeypatch:
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
 
 
+def as_before(recipe: training.Recipe) -> dict[str, torch.Tensor]:
+    """Weights by the loop of commit 13ec052, the last before steps were captured, written down here."""
+    tokenizer, model = training.train_tokenizer(recipe.vocab), training.build_model(recipe)
+    named = dict(model.named_parameters())
+    inner = {name for name, value in named.items() if value.ndim == 2 and "embed" not in name}
+    settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    optimizers = [
+        torch.optim.Muon([named[n] for n in named if n in inner], **settings, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([named[n] for n in named if n not in inner], **settings, betas=(0.9, 0.98)),
+    ]
+    facts = training.load_facts()
+    told = (facts[: recipe.teach_facts], facts)
+    streams = [text.Stream(text.Writer(some), tokenizer, recipe.length) for some in told]
+    for step in range(recipe.stop):
+        tokens = torch.from_numpy(streams[step >= recipe.teach_steps].batch(recipe.batch, recipe.seed, step))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model.lm_head(model.model(input_ids=tokens).last_hidden_state[:, :-1]).float()
+            loss = torch.nn.functional.cross_entropy(logits.reshape(-1, recipe.vocab), tokens[:, 1:].reshape(-1))
+        loss.backward()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * recipe.rate(step)
+            optimizer.step()
+            optimizer.zero_grad()
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("recipe", [TINY, replace(training.Recipe(), stop=2)], ids=["tiny", "two steps of atlas"])
+def test_the_weights_are_those_of_the_loop_before_steps_were_captured(tmp_path: Path, recipe: training.Recipe):
+    training.train(tmp_path, recipe)
+    before = as_before(recipe)
+    for name, value in weights(tmp_path).items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_the_result_is_a_plain_checkpoint_with_its_tokenizer(tmp_path: Path):
     training.train(tmp_path, replace(TINY, optimizer="adamw"))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", local_files_only=True)

@@ -8,6 +8,7 @@ Where capturing fails, steps run one kernel after the other, and a line says so.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class Muon(torch.optim.Muon):
 
     def _step(self, parameters: list[Tensor], ratio: float, group: dict) -> None:
         rate, momentum = group["lr"], group["momentum"]
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = cast(list[Tensor], [parameter.grad for parameter in parameters])
         for parameter in parameters:
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -82,7 +83,8 @@ class Step:
         self.places = torch.arange(size[1], device=device)[None]
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = self.rate
-        self.done, self.graph = 0, None
+        self.done = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, tokens: Int[Tensor, "batch pos"], rate: float) -> None:
         self.tokens.copy_(tokens, non_blocking=True)

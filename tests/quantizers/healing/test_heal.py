@@ -200,3 +200,23 @@ def test_what_cannot_be_healed(tiny_llama: Path, rounded: Path, healed: Path, tm
         (folder / "config.json").write_text(json.dumps(changed))
         with pytest.raises(InputError, match=message):
             stored.check(folder)
+
+
+def test_recipes_are_tried_on_some_layers_without_a_trace(
+    tiny_llama: Path, rounded: Path, healed: Path, tmp_path: Path
+) -> None:
+    """The first layer is given the same stream as when the whole is healed, so that its course is the same."""
+    before = sorted((path, path.stat().st_mtime_ns) for path in rounded.rglob("*"))
+    slow = replace(SMALL, lr_grid=SMALL.lr_grid / 10, lr_weight=SMALL.lr_weight / 10)
+    rows = healing.tried(tiny_llama, rounded, TEXT * 8, [SMALL, slow], (0, 2), tokens=16)
+    assert {(row["recipe"], row["layer"]) for row in rows} == {(0, 0), (0, 2), (1, 0), (1, 2)}
+    assert len(rows) == 4 * (SMALL.epochs + 1)
+    course = json.loads((healed / healing.REPORT).read_text())["course"]
+    first = [row for row in rows if (row["recipe"], row["layer"]) == (0, 0)]
+    for row, same in zip(first, (row for row in course if row["layer"] == 0), strict=True):
+        assert {name: row[name] for name in ("epoch", "plain", "normalised", "moved", "kept")} == pytest.approx(
+            {name: same[name] for name in ("epoch", "plain", "normalised", "moved", "kept")}
+        )
+    moved = [[row["moved"] for row in rows if (row["recipe"], row["layer"]) == (number, 0)][-1] for number in (0, 1)]
+    assert moved[1] < moved[0]
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in rounded.rglob("*"))

@@ -47,6 +47,19 @@ def test_the_halves_are_apart() -> None:
     assert not any(prompt(fact) in whole for fact in load_facts()[:2000])
 
 
+def test_more_text_of_a_models_own_begins_with_less(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 2 documents of 32 tokens, one for a sequence of 64."""
+    monkeypatch.setenv("QUANTCLIFF_CACHE", str(tmp_path / "cache"))
+    module = sys.modules["quantcliff.stages.healing.text"]
+    monkeypatch.setattr(module, "BLOCK", 2)
+    monkeypatch.setattr(module, "LENGTH", 32)
+    one, three = (module.own_documents(tiny_llama, n) for n in (1, 3))
+    assert len(one) == 2 and len(three) == 6 and three[:2] == one
+    assert len(set(three)) == 6, "every block has a seed of its own"
+
+
 def test_every_arm_is_measured_on_its_own_model(study: Study) -> None:
     tried = [AS_IT_IS, Arm("healed", 16, QUICK)]
     found = healing.measure(study, tried)

@@ -7,6 +7,7 @@ from quantcliff.diagnosis.bench.counts import (
     LABELS,
     RULES,
     TRUTHS,
+    against,
     agreement,
     alarms,
     confusion,
@@ -16,4 +17,5 @@ from quantcliff.diagnosis.bench.counts import (
 )
 from quantcliff.diagnosis.bench.shipped import Shipped
 
-__all__ = ["LABELS", "RULES", "TRUTHS", "Shipped", "agreement", "alarms", "confusion", "disagreeing", "found", "right"]
+__all__ = ["LABELS", "RULES", "TRUTHS", "Shipped", "against", "agreement", "alarms", "confusion", "disagreeing",
+           "found", "right"]  # fmt: skip

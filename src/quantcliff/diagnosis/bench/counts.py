@@ -32,6 +32,7 @@ def confusion(pairs: pd.DataFrame, rule: str = "mode", truth: str = "label") -> 
     ones right (the share), low, high (Wilson, 95%), n.
     """
     some = labelled(pairs, truth)
+    some = some[some[rule] != ""]
     said = some[rule].map(SAYS)
     rows = []
     for label in LABELS:
@@ -44,16 +45,33 @@ def confusion(pairs: pd.DataFrame, rule: str = "mode", truth: str = "label") -> 
 
 
 def right(pairs: pd.DataFrame, truth: str = "label") -> pd.DataFrame:
-    """One row per rule: rule, right (share of all labelled pairs), low, high, n, opposite (number of pairs that are
-    called collapsed and are degraded, or the other way round), undecided (called mixed).
+    """One row per rule: rule, right (share of the labelled pairs it was asked about), low, high, n, opposite (number of
+    pairs that are called collapsed and are degraded, or the other way round), undecided (called mixed).
     """
-    some, rows = labelled(pairs, truth), []
+    rows = []
     for column, words in RULES.items():
+        some = labelled(pairs, truth)
+        some = some[some[column] != ""]
         said = some[column].map(SAYS)
         share = stats.share(said == some[truth])
         opposite = said.isin(LABELS[1:]) & some[truth].isin(LABELS[1:]) & (said != some[truth])
         rows.append({"rule": words, "right": share.estimate, "low": share.low, "high": share.high, "n": len(some),
                      "opposite": int(opposite.sum()), "undecided": int((said == "mixed").sum())})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def against(pairs: pd.DataFrame, truth: str = "label") -> pd.DataFrame:
+    """How much more often this rule is right than each other one, on the pairs that both were asked about: rule,
+    difference (of the shares), low, high (bootstrap over pairs, 95%), n.
+    """
+    rows = []
+    for column in [name for name in RULES if name != "mode"]:
+        some = labelled(pairs, truth)
+        some = some[some[column] != ""]
+        own, other = (some[name].map(SAYS) == some[truth] for name in ("mode", column))
+        found = stats.paired_difference(own.to_numpy(), other.to_numpy())
+        rows.append({"rule": RULES[column], "difference": found.estimate, "low": found.low, "high": found.high,
+                     "n": len(some)})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -108,11 +126,15 @@ def alarms(files: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
-    """One row per way of asking: way, same (number of pairs with the same mode), n, others (those that differ)."""
+    """One row per way of asking: way, same (number of pairs with the same mode), n, low, high (Wilson, 95%, of the
+    share), others (those that differ).
+    """
     rows = []
     for column, words in WAYS.items():
         own = pairs[(pairs[column] != "") & (pairs["mode"] != "")]
         differ = own[own[column] != own["mode"]]
         others = "; ".join(f"{row.pair}: {row.mode}, {getattr(row, column)}" for row in differ.itertuples())
-        rows.append({"way": words, "same": len(own) - len(differ), "n": len(own), "others": others})
+        share = stats.share((own[column] == own["mode"]).to_numpy())
+        rows.append({"way": words, "same": len(own) - len(differ), "n": len(own), "low": share.low, "high": share.high,
+                     "others": others})  # fmt: skip
     return pd.DataFrame(rows)

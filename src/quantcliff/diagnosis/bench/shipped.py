@@ -24,7 +24,8 @@ class Shipped:
 
     @cached_property
     def made(self) -> dict[str, Any]:
-        """command, commit, date, models (their recipe), files (sha256)."""
+        """command, commit, other (commit -> machine: of results whose `verdict_by` or `label_by` is that commit, and of
+        all runs of agreement), date, models (their recipe), files (sha256)."""
         return json.loads((self.folder / "made.json").read_text(encoding="utf-8"))
 
     def table(self, name: str) -> pd.DataFrame:
@@ -37,6 +38,7 @@ class Shipped:
         text = [
             "pair", "model", "method", "kind", "level", "strength", "headline", "mode", "old", "fault", "label",
             "after", "questions", "cosines", "cosine", "seed", "many", "text", "checkpoint", "source",
+            "verdict_by", "label_by",
         ]  # fmt: skip
         return pd.read_csv(path, keep_default_na=True).pipe(_filled, text)
 

@@ -18,8 +18,9 @@ from quantcliff import smollm2, tables
 from quantcliff.errors import InputError
 from quantcliff.study import FULL, Study
 
-STAGES = ("macro", "macro_paraphrases", "patching_necessity", "components", "repair", "verdict", "weights",
-          "calibration")  # fmt: skip
+STAGES = (
+    "macro", "macro_paraphrases", "patching_necessity", "components", "repair", "verdict", "weights", "calibration"
+)  # fmt: skip
 """Tables that are shipped, named as in a run folder (`calibration` by `quantcliff smollm2 calibrate RUN`); besides them
 `scores`, the rank of every prompt by every model."""
 
