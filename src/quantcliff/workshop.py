@@ -70,11 +70,29 @@ def heal_again(run: Path, device: str) -> None:
 
     Ten minutes on one core; a stopped run goes on from where it was.
     """
+    from quantcliff import tables
     from quantcliff.models import check_device
     from quantcliff.stages import healing
 
-    healing.ship(healing.make(run, check_device(device)), _about("quantcliff atlas heal RUN"))
+    tables.ship(healing.make(run, check_device(device)), _about("quantcliff atlas heal RUN"), healing.FOLDER)
     click.echo(f"The tables are shipped: {healing.FOLDER}")
+
+
+@atlas.command("boundary")
+@click.argument("run", type=FILE)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def boundary_again(run: Path, device: str) -> None:
+    """Make the tables of the chapter on the boundary again, in RUN, and put them into the package.
+
+    An hour on one core, and some more for SmolLM2's checkpoints; a stopped run goes on from its cell.
+    """
+    from quantcliff import tables
+    from quantcliff.models import check_device
+    from quantcliff.stages import boundary
+
+    found = boundary.make(run, check_device(device))
+    tables.ship(found, _about("quantcliff atlas boundary RUN"), boundary.FOLDER)
+    click.echo(f"The tables are shipped: {boundary.FOLDER}")
 
 
 def _about(command: str) -> dict[str, str]:

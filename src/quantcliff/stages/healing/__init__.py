@@ -4,10 +4,10 @@ In: a study. Out: healing.parquet, and the verdicts on healed models.
 """
 
 from quantcliff.stages.healing.beside import ATTENTION, beside, equal
-from quantcliff.stages.healing.edition import CURVE, EQUAL, FOLDER, LIKE, ROUNDED, SHOWN, make, row, ship, signals
+from quantcliff.stages.healing.edition import CURVE, EQUAL, FOLDER, LIKE, ROUNDED, SHOWN, make, row, signals
 from quantcliff.stages.healing.text import TOKENS, documents, healing_half, heals
 from quantcliff.stages.healing.trials import AS_IT_IS, Arm, arms, checkpoint, measure
 
 __all__ = ["AS_IT_IS", "ATTENTION", "CURVE", "EQUAL", "FOLDER", "LIKE", "ROUNDED", "SHOWN", "TOKENS", "Arm", "arms",
-           "beside", "checkpoint", "documents", "equal", "healing_half", "heals", "make", "measure", "row", "ship",
+           "beside", "checkpoint", "documents", "equal", "healing_half", "heals", "make", "measure", "row",
            "signals"]  # fmt: skip

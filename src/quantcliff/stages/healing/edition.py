@@ -1,14 +1,10 @@
 """The tables that ship with the book: some minutes of training, and the verdicts on what came of it."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from quantcliff import tables
 from quantcliff.stages.healing.beside import beside, equal
 from quantcliff.stages.healing.trials import AS_IT_IS, Arm, arms, checkpoint, measure
 from quantcliff.study import Study
@@ -54,17 +50,6 @@ def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
         ROUNDED[1]: checkpoint(rtn, plain, SHOWN),
     }
     return {"healing": found, "beside": beside(gptq, folders)}
-
-
-def ship(found: dict[str, pd.DataFrame], about: dict[str, Any], out: Path = FOLDER) -> None:
-    """Write tables with what they were made by, as `Shipped` reads them.
-
-    Args:
-        about: command, commit and date.
-    """
-    paths = {name: tables.write(table, out / f"{name}.parquet") for name, table in found.items()}
-    files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
-    (out / "made.json").write_text(json.dumps({**about, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
 def row(

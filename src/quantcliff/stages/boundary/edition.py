@@ -1,0 +1,48 @@
+"""The tables that ship with the book: the grid, cell by cell and layer by layer."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from quantcliff import models
+from quantcliff.stages.boundary.cells import Cell, atlas_grid, smollm2_grid
+from quantcliff.stages.boundary.measures import measure
+from quantcliff.study import Study, preset_of
+
+FOLDER = Path(__file__).parent / "tables"
+
+FACTS = {"atlas": 1040, "smollm2": 200}
+"""Facts asked of each model; of the embedded one about 1,000 are known."""
+
+SHOWN = (Cell("atlas", "rtn", 3.0, 64), Cell("atlas", "gptq", 2.5, 64))
+"""Cells that the chapter makes again."""
+
+
+def study_of(model: str, run: Path | str, device: str = "auto") -> Study:
+    """The study in which a model's cells are measured; the same facts and text for all of them."""
+    own = preset_of(model)
+    return Study(
+        model, method="gptq,awq,rtn", bits="4,3,2", group_size=64, facts=own.facts, n_facts=FACTS[model],
+        calibration=own.calibration, run=run, device=device,
+    )  # fmt: skip
+
+
+def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
+    """Both tables, `grid` (a row per cell) and `layers` (a row per cell and layer); a killed run goes on from its cell.
+
+    Raises:
+        InputError: SmolLM2 is not on this machine.
+    """
+    models.folder_of("smollm2")
+    found = [
+        measure(study_of(model, run / model, device), cells)
+        for model, cells in (("atlas", atlas_grid()), ("smollm2", smollm2_grid()))
+    ]
+    return parted(pd.concat(found, ignore_index=True))
+
+
+def parted(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of `measure` as `grid` and `layers`, each with the columns that it fills."""
+    whole = rows["layer"].isna()
+    parts = {"grid": rows[whole].drop(columns="layer"), "layers": rows[~whole]}
+    return {name: part.dropna(axis=1, how="all").reset_index(drop=True) for name, part in parts.items()}
