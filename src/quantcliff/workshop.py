@@ -95,6 +95,25 @@ def boundary_again(run: Path, device: str) -> None:
     click.echo(f"The tables are shipped: {boundary.FOLDER}")
 
 
+@atlas.command("density")
+@click.argument("folder", type=FILE, metavar="MODELS")
+@click.argument("run", type=FILE)
+@click.option("--n-facts", default=2000, show_default=True, help="How many of its facts each model is asked.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def density_again(folder: Path, run: Path, n_facts: int, device: str) -> None:
+    """Measure how much knowledge per weight the models in the folder MODELS hold, and put the table into the package.
+
+    For each it needs NAME/model and NAME/facts.csv. A stopped run goes on from its model, with what it left in RUN.
+    """
+    from quantcliff import tables
+    from quantcliff.models import check_device
+    from quantcliff.stages import boundary
+
+    found = boundary.density(folder, run, n_facts, check_device(device))
+    tables.ship({"density": found}, _about("quantcliff atlas density MODELS RUN"), boundary.TRAINED)
+    click.echo(f"The table is shipped: {boundary.TRAINED}")
+
+
 def _about(command: str) -> dict[str, str]:
     """What shipped tables were made by."""
     import subprocess

@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from quantcliff import models
+from quantcliff.errors import InputError
 from quantcliff.stages.boundary.cells import Cell, atlas_grid, smollm2_grid
 from quantcliff.stages.boundary.measures import measure
+from quantcliff.stages.smollm2 import Shipped
 from quantcliff.study import Study, preset_of
 
 FOLDER = Path(__file__).parent / "tables"
@@ -46,3 +48,10 @@ def parted(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     whole = rows["layer"].isna()
     parts = {"grid": rows[whole].drop(columns="layer"), "layers": rows[~whole]}
     return {name: part.dropna(axis=1, how="all").reset_index(drop=True) for name, part in parts.items()}
+
+
+def shipped_grid() -> pd.DataFrame:
+    """The grid that comes with the package. Raises InputError where it does not, or is not the one that was shipped."""
+    if not (FOLDER / "made.json").is_file():
+        raise InputError("this package has no grid to predict from; make it with `quantcliff atlas boundary RUN`")
+    return Shipped(FOLDER).table("grid")
