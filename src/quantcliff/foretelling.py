@@ -65,6 +65,6 @@ def _page(found: "pd.DataFrame", cells: int, models: int) -> str:
         lines.append(f"{row.method:8}{row.bits:>5}{row.average_bits:>13.2f}{row.value:>14.2f}{kept:>14}")
     return "\n".join(lines) + (
         f"\n\nRead off {first['tokens']:,} tokens of text, on a curve of {cells} quantized models. Where one of their "
-        f"{models} base models was left out, the prediction was off by {100 * first['error']:.0f} points on average, and "
-        f"in nine cases of ten by less than {100 * first['worst']:.0f}."
+        f"{models} base models was left out, the prediction was off by {100 * first['error']:.0f} points on average, "
+        f"and in nine cases of ten by less than {100 * first['worst']:.0f}."
     )

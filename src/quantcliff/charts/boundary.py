@@ -40,8 +40,8 @@ def scatter(grid: pd.DataFrame, x: str = "fact_snr", y: str = "scaled_kappa") ->
     )  # fmt: skip
     return finish(
         chart, f"{len(grid)} quantized models",
-        f"{WORDS.get(y, y)} over {WORDS.get(x, x)}, a point for each quantized model, by bits and method. {y} by width: "
-        f"{_spans(grid, y)}.",
+        f"{WORDS.get(y, y)} over {WORDS.get(x, x)}, a point for each quantized model, by bits and method; "
+        f"{WORDS.get(y, y)} at {_spans(grid, y)}.",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ popular first: the form of the embedded facts, of whose relations they must be).
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -132,9 +133,8 @@ def density(folder: Path, run: Path, n_facts: int = 2000, device: str = "cpu") -
         if unknown := {fact.relation for fact in facts} - set(load_relations()):
             raise InputError(f"{file} has facts of relation {min(unknown)}, for which there are no sentences")
         content = [models.digest_of(checkpoint), [dataclasses.astuple(fact) for fact in facts], n_facts]
-        one = Shelf(run).kept(
-            "boundary_density", name, content, lambda c=checkpoint, f=facts: _model(c, f, run, n_facts, device)
-        )
+        made = partial(_model, checkpoint, facts, run, n_facts, device)
+        one = Shelf(run).kept("boundary_density", name, content, made)
         parts.append(one.assign(model=name))
     whole = pd.concat(parts, ignore_index=True)
     return whole[["model", *(column for column in whole if column != "model")]]

@@ -44,10 +44,12 @@ Prediction:
 - *It is good enough* if its error is at most 5 points when a model is left out.
 """
 
+from typing import Any
+
 import pandas as pd
 from scipy.stats import spearmanr
 
-from quantcliff.stages.boundary.kinds import Kinds
+from quantcliff.stages.boundary.kinds import DEGREE, TWO, Kinds
 from quantcliff.stages.boundary.predictors import Curve, best, compare, ranking, rising
 
 PUBLISHED = {4.0: 0.86, 3.0: 0.33, 2.0: 0.0}
@@ -61,15 +63,13 @@ def rules(grid: pd.DataFrame, layers: pd.DataFrame, found: Kinds) -> dict[str, b
         grid, layers: of `edition.make`, both models.
         found: of the embedded model's cells.
     """
-    return {
-        "two kinds": found.verdict == "two kinds",
-        "a matter of degree": found.verdict == "a matter of degree",
+    kinds = {
+        "two kinds": found.verdict == TWO,
+        "a matter of degree": found.verdict == DEGREE,
         "the two components are the verdict's modes": _alike(grid, found),
-        **_margins(grid),
-        **_snr(grid, layers),
-        **_third(grid),
-        **_prediction(grid),
     }
+    parts = [kinds, _margins(grid), _snr(grid, layers), _third(grid), _prediction(grid)]
+    return {name: bool(held) for part in parts for name, held in part.items()}
 
 
 def _alike(grid: pd.DataFrame, found: Kinds) -> bool:
@@ -84,7 +84,7 @@ def off(grid: pd.DataFrame, column: str = "predicted") -> pd.Series:
     return (grid[column] - grid["observed"]).abs()
 
 
-def _margins(grid: pd.DataFrame) -> dict[str, bool]:
+def _margins(grid: pd.DataFrame) -> dict[str, Any]:
     low, two = grid[grid["bits"] <= 3], grid[grid["bits"] == 2]
     medians = grid.groupby("bits")["kappa"].median()
     return {
@@ -106,7 +106,7 @@ def at_equal_snr(grid: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).reset_index()
 
 
-def _snr(grid: pd.DataFrame, layers: pd.DataFrame) -> dict[str, bool]:
+def _snr(grid: pd.DataFrame, layers: pd.DataFrame) -> dict[str, Any]:
     orders = [spearmanr(part["fact_snr"], part["kept"]).statistic for _, part in grid.groupby("model")]
     rho = layers.groupby("bits")["rho"].mean().abs()
     return {
@@ -125,7 +125,7 @@ def beside_rounding(grid: pd.DataFrame) -> pd.DataFrame:
     return gptq.assign(beyond=gptq["kept"] - gptq["plain_kept"], worse=worse)
 
 
-def _third(grid: pd.DataFrame) -> dict[str, bool]:
+def _third(grid: pd.DataFrame) -> dict[str, Any]:
     gptq = beside_rounding(grid)
     return {
         "the third mode is here": bool(((gptq["overfit"] > 1) & gptq["worse"]).any()),
