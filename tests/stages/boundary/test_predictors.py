@@ -24,6 +24,8 @@ def test_a_number_that_decides_is_found() -> None:
     assert groups == {(way, name) for way, names in left.items() for name in names}
     kl = compared[(compared["number"] == "text_kl") & (compared["way"] == "method")]
     assert (kl["order"] > 0.9).all(), "less divergence keeps more"
+    ranked = ranked.set_index("number")["error"]
+    assert all(ranked[name] < 0.05 for name in ("scaled_kappa", "fact_snr", "sign_flips", "cka")), "all follow one line"
     assert set(compared.loc[~compared["needs_facts"], "number"]) == {CONSTANT, *NUMBERS}
 
 
@@ -54,4 +56,5 @@ def test_curves_never_fall_and_stay_shares() -> None:
 
 def test_numbers_that_fall_are_turned() -> None:
     assert rising(pd.Series([np.e, 1.0, 0.0], name="text_kl")).round(6).tolist() == [-1, 0, 13.815511]
+    assert rising(pd.Series([2.0, 1.0], name="sign_flips")).tolist() == [-2, -1]
     assert rising(pd.Series([2.0, 1.0], name="text_agree")).tolist() == [2, 1]

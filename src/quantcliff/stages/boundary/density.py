@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,12 +165,12 @@ def _model(checkpoint: Path, facts: Sequence[Fact], run: Path, n_facts: int, dev
     return pd.DataFrame(rows)
 
 
-def _knowledge(model: Model, asked: Asked, known: np.ndarray, facts_per_weight: float) -> dict[str, float]:
+def _knowledge(model: Model, asked: Asked, known: np.ndarray, facts_per_weight: float) -> dict[str, Any]:
     cost, first = object_costs(model, asked)
     found = {"accuracy": stats.share(first == 1), "kept": stats.share(first[known] == 1)}
     for name, reference in (("density", np.log2(asked.n_objects)), ("above_frequency", -np.log2(asked.frequency))):
         found[name] = stats.bootstrap_mean(known_bits(cost, reference) * facts_per_weight)
-    row: dict[str, float] = {"n": len(known), "n_known": int(known.sum())}
+    row: dict[str, Any] = {"n": len(known), "n_known": int(known.sum())}
     for name, (value, low, high) in found.items():
         row |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
     return row

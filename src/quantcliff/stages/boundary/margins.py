@@ -104,6 +104,6 @@ def contraction(full: Margins, own: Margins, seed: int = 0) -> dict[str, float]:
     return found | {f"likelihood_{name}": fit.likelihood(full[~half], own[~half]) for name, fit in fits.items()}
 
 
-def slope(own: np.ndarray, full: np.ndarray, axis: int) -> np.ndarray | np.float64:
+def slope(own: np.ndarray, full: np.ndarray, axis: int) -> np.ndarray:
     """kappa along an axis, for a bootstrap over facts."""
-    return (own * full).sum(axis) / (full * full).sum(axis)
+    return np.asarray((own * full).sum(axis) / (full * full).sum(axis))

@@ -103,17 +103,17 @@ class Bench:
         config = self.study.base.hf.config
         return quantizers.average_bits(config, cell.scheme(config.num_hidden_layers))
 
-    def answers(self, read: Read) -> dict[str, float]:
+    def answers(self, read: Read) -> dict[str, Any]:
         """kept (share of known answers, Wilson), lost_rank (median of the lost), with `_low`, `_high`; n, n_lost."""
         rank = rank_of(read.logits, self.probes.answers).numpy()
         lost = rank[rank > 1]
         found = _interval("kept", stats.share(rank == 1)) | {"n": len(rank), "n_lost": len(lost)}
         return found | _interval("lost_rank", stats.median(lost)) | {"rank": float(np.median(rank))}
 
-    def margin(self, read: Read) -> dict[str, float]:
+    def margin(self, read: Read) -> dict[str, Any]:
         """`contraction` of the margins as they are, and with `scaled_` in front of logits scaled to equal spread; kappa
         with bootstrap bounds over facts, observed with Wilson's."""
-        answers, found = self.probes.answers, dict[str, float]()
+        answers, found = self.probes.answers, dict[str, Any]()
         logits = (self.facts.full.logits, read.logits)
         plain = [margins(part, answers).double().numpy() for part in logits]
         for name, units in {"": (1.0, 1.0), "scaled_": tuple(map(spread, logits))}.items():

@@ -30,9 +30,6 @@ NUMBERS = (
 )  # fmt: skip
 """In the order of what they cost."""
 
-FALLING = ("text_kl",)
-"""Numbers of which less is better."""
-
 
 def sources(base: Model, own: Model, moments: Mapping[str, Tensor]) -> dict[str, Source]:
     """The budget of every linear layer of the decoder, by full module name.
@@ -88,4 +85,4 @@ def measured(reference: Reference, own: Model, average_bits: float) -> dict[str,
     return {"average_bits": average_bits} | weights | text
 
 
-__all__ = ["FALLING", "NUMBERS", "measured", "of_text", "of_weights", "sources"]
+__all__ = ["NUMBERS", "measured", "of_text", "of_weights", "sources"]

@@ -6,6 +6,7 @@ mean distance of the predicted share of answers kept from the true one, over the
 counting the same. The best number is the one of `NUMBERS` with the smallest mean error of both ways of leaving out.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,10 @@ import statsmodels.api as sm
 from jaxtyping import Float
 from scipy.stats import spearmanr
 from sklearn.isotonic import IsotonicRegression
+from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
 from quantcliff.errors import InputError
-from quantcliff.stages.boundary.numbers import FALLING, NUMBERS
+from quantcliff.stages.boundary.numbers import NUMBERS
 
 AFTER = ("scaled_kappa", "fact_snr", "sign_flips", "cka", "fed")
 """Numbers that need facts, for comparison."""
@@ -33,9 +35,11 @@ Values = Float[np.ndarray, " cell"]
 
 
 def rising(values: pd.Series) -> Values:
-    """A number's values, of which more is better: the negative logarithm of those of `FALLING`."""
+    """A number's values, of which more is better: negative sign flips, the negative logarithm of a divergence."""
     found = values.to_numpy(float)
-    return -np.log(np.maximum(found, LEAST)) if values.name in FALLING else found
+    if values.name == "text_kl":
+        return -np.log(np.maximum(found, LEAST))
+    return -found if values.name == "sign_flips" else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,9 @@ class Curve:
         if self.form == "isotonic":
             return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(self.x, self.kept).predict(x)
         design = sm.add_constant(self.x, has_constant="add")
-        fit = sm.GLM(self.kept, design, family=sm.families.Binomial()).fit()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PerfectSeparationWarning)
+            fit = sm.GLM(self.kept, design, family=sm.families.Binomial()).fit()
         return fit.predict(sm.add_constant(x, has_constant="add"))
 
 
