@@ -62,7 +62,7 @@ def test_objects_cost_their_tokens(tiny_llama: Path) -> None:
 def knowing(model: models.Model, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
     """As if the random model knew a good part of what it is asked."""
     cost, _ = object_costs(model, asked)
-    return cost / 20, (cost < np.median(cost)).astype(float)
+    return cost / 200, (cost < np.median(cost)).astype(float)
 
 
 def test_every_model_at_every_width(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

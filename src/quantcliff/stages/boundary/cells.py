@@ -1,7 +1,7 @@
 """The grid: which quantized models there are, and how each comes to be.
 
-2.5 bits: the even layers (0, 2, ...) in 3 bits and the odd ones in 2, half of all modules and half of all weights. On
-the embedded model that is one checkpoint with two groups of modules, quantized in one go. On SmolLM2 the layers are put
+2.5 bits: the even layers (0, 2, ...) in 3 bits and the odd ones in 2, half of all modules and half of all weights.
+Between 2.5 and 3 bits only the first of the odd layers have 2. On the embedded model that is one checkpoint with two groups of modules, quantized in one go. On SmolLM2 the layers are put
 together from its checkpoints of 3 and of 2 bits (`Cell.composed`), which saves an hour; GPTQ then calibrated each layer
 behind layers of its own width.
 """
@@ -18,6 +18,9 @@ from quantcliff.stages.boundary.texts import out_of_distribution
 from quantcliff.study import Study
 
 BITS = (4.0, 3.0, 2.5, 2.0)
+BETWEEN = (2.875, 2.75, 2.625)
+"""Of the cells that were added when the grid had been seen (`rules`): 1, 2 and 3 of 8 layers in 2 bits."""
+
 GROUPS = (-1, 128, 64, 32)
 DAMPINGS = (0.01, 0.1, 1.0)
 IN, OUT = "in", "out"
@@ -49,8 +52,10 @@ class Cell:
         return "row" if self.group_size == -1 else str(self.group_size)
 
     def scheme(self, n_layers: int) -> Scheme:
-        """What quantizes it, for a model of so many layers; at 2.5 bits with the bits of every odd layer."""
-        odd = tuple((layer, 2) for layer in range(1, n_layers, 2)) if self.bits == 2.5 else ()
+        """What quantizes it, for a model of so many layers; with the layers that have 2 bits where others have 3."""
+        odd: tuple[tuple[int, int], ...] = ()
+        if 2 < self.bits < 3:
+            odd = tuple((layer, 2) for layer in range(1, n_layers, 2))[: round((3 - self.bits) * n_layers)]
         bits = 3 if odd else int(self.bits)
         return Scheme(self.method, bits, self.group_size, damping=self.damping, bits_by_layer=odd)
 
@@ -66,6 +71,12 @@ def atlas_grid(
         Cell("atlas", method, width, size, damping, text)
         for width, size, (method, damping, text) in itertools.product(bits, groups, ways)
     ]
+
+
+def between_grid() -> list[Cell]:
+    """Plain rounding and GPTQ on the embedded model, between 2.5 and 3 bits."""
+    ways = itertools.product(BETWEEN, GROUPS, ("rtn", "gptq"))
+    return [Cell("atlas", method, width, size) for width, size, method in ways]
 
 
 def smollm2_grid(bits: Sequence[float] = BITS) -> list[Cell]:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from quantcliff import models
 from quantcliff.errors import InputError
-from quantcliff.stages.boundary.cells import Cell, atlas_grid, smollm2_grid
+from quantcliff.stages.boundary.cells import Cell, atlas_grid, between_grid, smollm2_grid
 from quantcliff.stages.boundary.measures import measure
 from quantcliff.stages.smollm2 import Shipped
 from quantcliff.study import Study, preset_of
@@ -30,7 +30,8 @@ def study_of(model: str, run: Path | str, device: str = "auto") -> Study:
 
 
 def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
-    """Both tables, `grid` (a row per cell) and `layers` (a row per cell and layer); a killed run goes on from its cell.
+    """The tables `grid` (a row per cell), `layers` (a row per cell and layer) and `between` (the cells that were added);
+    a killed run goes on from its cell.
 
     Raises:
         InputError: SmolLM2 is not on this machine.
@@ -40,7 +41,8 @@ def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
         measure(study_of(model, run / model, device), cells)
         for model, cells in (("atlas", atlas_grid()), ("smollm2", smollm2_grid()))
     ]
-    return parted(pd.concat(found, ignore_index=True))
+    added = parted(measure(study_of("atlas", run / "atlas", device), between_grid()))["grid"]
+    return parted(pd.concat(found, ignore_index=True)) | {"between": added}
 
 
 def parted(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from sklearn.mixture import GaussianMixture
 from tqdm import tqdm
 
@@ -31,10 +31,14 @@ DEGREE, TWO, OPEN = "a matter of degree", "two kinds", "undecided"
 Cells = Float[np.ndarray, "cell coordinate"]
 
 
-def standardised(grid: pd.DataFrame) -> Cells:
-    """The coordinates of the cells, with mean 0 and standard deviation 1 over the cells of each model."""
-    values = grid.groupby("model")[list(COORDINATES)].transform(lambda part: (part - part.mean()) / part.std(ddof=0))
-    return values.to_numpy(float)
+def standardised(grid: pd.DataFrame, like: pd.DataFrame | None = None) -> Cells:
+    """The coordinates of one model's cells, with mean 0 and standard deviation 1.
+
+    Args:
+        like: cells whose mean and deviation are taken, if not those of the grid.
+    """
+    values, units = (table[list(COORDINATES)].to_numpy(float) for table in (grid, grid if like is None else like))
+    return (values - units.mean(0)) / units.std(0)
 
 
 def mixture(x: Cells, components: int, seed: int = 0) -> GaussianMixture:
@@ -78,6 +82,7 @@ class Kinds:
         gain: see `gain`; `from_one`, `from_line`: of the simulations.
         members: component of each cell, 0 the one with the higher first coordinate.
         way: where each cell stands between the two means, 0 at the first, 1 at the second.
+        means: of the two components.
     """
 
     gain: float
@@ -85,11 +90,12 @@ class Kinds:
     from_line: Float[np.ndarray, " draw"]
     members: Int[np.ndarray, " cell"]
     way: Float[np.ndarray, " cell"]
+    means: Float[np.ndarray, "2 coordinate"]
 
     @property
     def middle(self) -> Interval:
         """Share of the cells in the middle third of the way."""
-        return stats.share((self.way > 1 / 3) & (self.way < 2 / 3))
+        return stats.share(in_middle(self.way))
 
     @property
     def held(self) -> dict[str, bool]:
@@ -109,6 +115,22 @@ class Kinds:
         return DEGREE if not held["one"] or not (held["line"] or held["middle"]) else OPEN
 
 
+def in_middle(way: Float[np.ndarray, " cell"]) -> Bool[np.ndarray, " cell"]:
+    """Which cells stand in the middle third."""
+    return (way > 1 / 3) & (way < 2 / 3)
+
+
+def way_of(x: Cells, means: Float[np.ndarray, "2 coordinate"]) -> Float[np.ndarray, " cell"]:
+    """Where cells stand on the straight way from the first mean (0) to the second (1)."""
+    apart = means[1] - means[0]
+    return (x - means[0]) @ apart / (apart @ apart)
+
+
+def widest(way: Float[np.ndarray, " cell"]) -> float:
+    """Widest step between neighbours on the way."""
+    return float(np.diff(np.sort(way)).max())
+
+
 def rarity(value: float, simulated: Float[np.ndarray, " draw"]) -> float:
     """Share of simulations that reach the value, the value itself counted among them."""
     return float((1 + (simulated >= value).sum()) / (1 + len(simulated)))
@@ -124,6 +146,5 @@ def kinds(x: Cells, draws: int = DRAWS, seed: int = 0) -> Kinds:
     two = mixture(x, 2, seed)
     order = np.argsort(-two.means_[:, 0])
     means = two.means_[order]
-    apart = means[1] - means[0]
-    way = (x - means[0]) @ apart / (apart @ apart)
-    return Kinds(gain(x, seed), simulated[:, 0], simulated[:, 1], np.argsort(order)[two.predict(x)], way)
+    members = np.argsort(order)[two.predict(x)]
+    return Kinds(gain(x, seed), simulated[:, 0], simulated[:, 1], members, way_of(x, means), means)

@@ -42,25 +42,36 @@ Prediction:
 - *A number is worth its cost* if the best one (`predictors`) has a smaller error than bits per weight when a model is
   left out, and when a method is.
 - *It is good enough* if its error is at most 5 points when a model is left out.
+
+Added when 101 cells of the embedded model had been seen, before the cells it speaks of were run. The two components
+were all cells from 3 bits up and all cells from 2.5 bits down, with nothing between them; and in answers kept there was
+no cell between 30% and 65%. Nature may have left this gap, or the grid, which steps from 3 bits to 2.5. So 24 cells
+were added: plain rounding and GPTQ with 1, 2 and 3 of 8 layers in 2 bits and the others in 3 (`cells.between_grid`).
+
+- *The gap is the grid's* if at least a third of them stand in the middle third of the way between the components, and
+  the widest step between neighbours on that way is less than half of what it was without them.
+- *The gap stays* if fewer than a tenth of them stand there.
 """
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy.stats import spearmanr
 
-from quantcliff.stages.boundary.kinds import DEGREE, TWO, Kinds
+from quantcliff.stages.boundary.kinds import DEGREE, TWO, Kinds, in_middle, standardised, way_of, widest
 from quantcliff.stages.boundary.predictors import Curve, best, compare, ranking, rising
 
 PUBLISHED = {4.0: 0.86, 3.0: 0.33, 2.0: 0.0}
 """Medians of kappa by bits, arXiv 2608.06564."""
 
 
-def rules(grid: pd.DataFrame, layers: pd.DataFrame, found: Kinds) -> dict[str, bool]:
+def rules(grid: pd.DataFrame, layers: pd.DataFrame, found: Kinds, between: pd.DataFrame) -> dict[str, bool]:
     """Every rule, by its name, and whether it holds.
 
     Args:
-        grid, layers: of `edition.make`, both models.
+        grid, layers, between: of `edition.make`.
         found: of the embedded model's cells.
     """
     kinds = {
@@ -68,8 +79,22 @@ def rules(grid: pd.DataFrame, layers: pd.DataFrame, found: Kinds) -> dict[str, b
         "a matter of degree": found.verdict == DEGREE,
         "the two components are the verdict's modes": _alike(grid, found),
     }
-    parts = [kinds, _margins(grid), _snr(grid, layers), _third(grid), _prediction(grid)]
+    parts = [kinds, _gap(grid, between, found), _margins(grid), _snr(grid, layers), _third(grid), _prediction(grid)]
     return {name: bool(held) for part in parts for name, held in part.items()}
+
+
+def between_way(grid: pd.DataFrame, between: pd.DataFrame, found: Kinds) -> Float[np.ndarray, " cell"]:
+    """Where the added cells stand on the way between the components of the embedded model's cells."""
+    return way_of(standardised(between, grid[grid["model"] == "atlas"]), found.means)
+
+
+def _gap(grid: pd.DataFrame, between: pd.DataFrame, found: Kinds) -> dict[str, Any]:
+    way = between_way(grid, between, found)
+    share, before = in_middle(way).mean(), widest(found.way)
+    return {
+        "the gap is the grid's": share >= 1 / 3 and widest(np.concatenate([found.way, way])) < 0.5 * before,
+        "the gap stays": share < 0.1,
+    }
 
 
 def _alike(grid: pd.DataFrame, found: Kinds) -> bool:
@@ -144,4 +169,4 @@ def _prediction(grid: pd.DataFrame) -> dict[str, bool]:
     }
 
 
-__all__ = ["PUBLISHED", "at_equal_snr", "beside_rounding", "off", "rules"]
+__all__ = ["PUBLISHED", "at_equal_snr", "beside_rounding", "between_way", "off", "rules"]
