@@ -3,15 +3,19 @@
 import numpy as np
 import pandas as pd
 
-from quantcliff.stages.boundary import atlas_grid, smollm2_grid
+from quantcliff.stages.boundary import Cell, atlas_grid, between_grid, smollm2_grid
 from quantcliff.stages.boundary.numbers import NUMBERS
 
 
 def grid(seed: int = 0) -> pd.DataFrame:
     """All cells, with every column that rules, predictors and charts read; answers kept follow `fact_snr` alone."""
+    return _rows([*atlas_grid(), *smollm2_grid()], seed)
+
+
+def _rows(cells: list[Cell], seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     rows = []
-    for cell in [*atlas_grid(), *smollm2_grid()]:
+    for cell in cells:
         snr = 6 * cell.bits - 10 + {"rtn": 0.0, "awq": 0.5, "gptq": 2.0}[cell.method] + rng.uniform(-1, 1)
         kept = float(1 / (1 + np.exp(-(snr - 6) / 2)))
         mode = "intact" if kept > 0.99 else "signal degradation" if kept > 0.3 else "computation collapse"
@@ -28,6 +32,11 @@ def grid(seed: int = 0) -> pd.DataFrame:
             "text_agree": kept, "text_kl": float(np.exp(-snr / 4)),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def between(seed: int = 1) -> pd.DataFrame:
+    """The cells between 2.5 and 3 bits, on the same line."""
+    return _rows(between_grid(), seed)
 
 
 def layers(grid: pd.DataFrame, rho: float = 0.0) -> pd.DataFrame:

@@ -17,7 +17,7 @@ WORDS = {
 
 def _bits(table: pd.DataFrame) -> alt.Color:
     widths = sorted(table["bits"].unique(), reverse=True)
-    scale = alt.Scale(domain=widths, range=[WIDTHS[width] for width in widths])
+    scale = alt.Scale(domain=widths, range=[WIDTHS.get(width, NEUTRAL) for width in widths])
     return alt.Color("bits:N", title="bits", scale=scale, legend=SHORT)
 
 
@@ -42,6 +42,21 @@ def scatter(grid: pd.DataFrame, x: str = "fact_snr", y: str = "scaled_kappa") ->
         chart, f"{len(grid)} quantized models",
         f"{WORDS.get(y, y)} over {WORDS.get(x, x)}, a point for each quantized model, by bits and method; "
         f"{WORDS.get(y, y)} at {_spans(grid, y)}.",
+    )  # fmt: skip
+
+
+def along(placed: pd.DataFrame) -> alt.Chart:
+    """Where cells stand between two components (`way`, 0 to 1), a row for each width."""
+    widths = sorted(placed["bits"].unique(), reverse=True)
+    chart = alt.Chart(placed).mark_point(size=45, opacity=0.6, filled=True).encode(
+        alt.X("way:Q", title="from the mean of one component (0) to that of the other (1)"),
+        alt.Y("bits:O", sort=widths), _bits(placed), _shape(),
+        tooltip=["cell", alt.Tooltip("way", format=".2f"), alt.Tooltip("kept", format=".1%")],
+    )  # fmt: skip
+    return finish(
+        chart, "The way from one component to the other",
+        f"Where each quantized model stands between the means of the two components, by bits; at {_spans(placed, 'way')}.",
+        height=220,
     )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from tiny import TEXT, tiny_tokenizer
 
 from quantcliff import models, quantizers
 from quantcliff.models import config_of, layer_of, linears
-from quantcliff.stages.boundary import Cell, atlas_grid, made, smollm2_grid
-from quantcliff.stages.boundary.cells import calibration, checkpoint
+from quantcliff.stages.boundary import Cell, atlas_grid, between_grid, made, smollm2_grid
+from quantcliff.stages.boundary.cells import BETWEEN, calibration, checkpoint
 from quantcliff.stages.boundary.texts import LONGEST, batches_of, out_of_distribution, read_first
 from quantcliff.study import Study
 
@@ -33,6 +33,8 @@ def test_the_grid_is_as_large_as_promised() -> None:
     assert {cell.damping for cell in atlas if cell.method != "gptq"} == {0.01}
     composed = [cell.label for cell in real if cell.composed]
     assert composed == ["gptq-2.5bit-g64-d0.01", "awq-2.5bit-g64", "rtn-2.5bit-g64"]
+    added = between_grid()
+    assert len(added) == 24 and {cell.bits for cell in added} == set(BETWEEN) and not set(added) & set(atlas)
     assert Cell("atlas", "gptq", 2.5, -1, 0.1, "out").label == "gptq-2.5bit-row-d0.1-out"
 
 
@@ -46,6 +48,8 @@ def test_two_and_a_half_bits_are_half_of_the_weights() -> None:
         sizes[bits] += shapes[name][0] * shapes[name][1]
     assert sizes[2] == sizes[3] and set(plan) == set(shapes)
     assert Cell("atlas", "gptq", 3.0, 64, 0.1).scheme(8) == quantizers.Scheme("gptq", 3, 64, damping=0.1)
+    lowered = {bits: [layer for layer, _ in Cell("atlas", "rtn", bits, 64).scheme(8).bits_by_layer] for bits in BETWEEN}
+    assert lowered == {2.875: [1], 2.75: [1, 3], 2.625: [1, 3, 5]}
     assert quantizers.average_bits(config, scheme) == pytest.approx(2.5 + (16 + 2.5) / 64)
 
 

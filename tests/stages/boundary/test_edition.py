@@ -19,7 +19,7 @@ def shipped() -> Shipped:
 
 
 def test_the_grid_is_whole(shipped: Shipped) -> None:
-    assert set(shipped.made["files"]) == {"grid", "layers"} and len(shipped.made["commit"]) == 40
+    assert set(shipped.made["files"]) == {"grid", "layers", "between"} and len(shipped.made["commit"]) == 40
     assert sum(path.stat().st_size for path in boundary.FOLDER.iterdir()) < 6e5, "small enough for git"
     grid, layers = shipped.table("grid"), shipped.table("layers")
     for name, cells in (("atlas", boundary.atlas_grid()), ("smollm2", boundary.smollm2_grid())):
@@ -28,6 +28,7 @@ def test_the_grid_is_whole(shipped: Shipped) -> None:
         depth = layers[layers["model"] == name].groupby("cell").size()
         assert depth.nunique() == 1 and set(depth.index) == set(part["cell"])
     assert grid[[*boundary.COORDINATES, *boundary.NUMBERS]].notna().all(axis=None)
+    assert shipped.table("between")["cell"].tolist() == [cell.label for cell in boundary.between_grid()]
     assert (grid["kept_low"] <= grid["kept"]).all() and (grid["kept"] <= grid["kept_high"]).all()
 
 
@@ -64,9 +65,10 @@ def test_the_command_makes_and_ships_both_tables(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(boundary, "FOLDER", tmp_path / "out")
     result = CliRunner().invoke(cli.app, ["atlas", "boundary", str(tmp_path / "run"), "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    sizes = {"atlas": 144, "smollm2": 12}
-    assert asked == [(f"{name} in {tmp_path / 'run' / name} on cpu", n) for name, n in sizes.items()]
+    sizes = (("atlas", 144), ("smollm2", 12), ("atlas", 24))
+    assert asked == [(f"{name} in {tmp_path / 'run' / name} on cpu", n) for name, n in sizes]
     found = Shipped(tmp_path / "out")
     assert list(found.table("grid").columns) == ["cell", "model", "kept", "rho"] and len(found.table("grid")) == 2
+    assert len(found.table("between")) == 1
     assert list(found.table("layers").columns) == ["cell", "model", "layer", "rho", "carried"]
     assert found.made["command"] == "quantcliff atlas boundary RUN"

@@ -6,7 +6,7 @@ import pytest
 from made_grid import grid
 
 from quantcliff.stages.boundary import COORDINATES, kinds, standardised
-from quantcliff.stages.boundary.kinds import DEGREE, OPEN, TWO, Kinds, Line, gain, rarity
+from quantcliff.stages.boundary.kinds import DEGREE, OPEN, TWO, Kinds, Line, gain, in_middle, rarity, way_of, widest
 
 DRAWS = 30
 
@@ -38,7 +38,8 @@ def test_one_heap_is_a_matter_of_degree() -> None:
 
 def test_a_bent_line_is_not_two_kinds_though_two_gaussians_fit_it_better() -> None:
     found = kinds(line(), DRAWS)
-    assert found.gain > 10 and found.held["one"], "what BIC alone would call two"
+    assert found.gain > gain(heaps()) > 10, "the larger gain is no evidence of two kinds"
+    assert found.held["one"], "what BIC alone would call two"
     assert not found.held["line"] and not found.held["middle"]
     assert found.verdict == DEGREE
 
@@ -46,13 +47,13 @@ def test_a_bent_line_is_not_two_kinds_though_two_gaussians_fit_it_better() -> No
 def test_what_follows_from_the_conditions() -> None:
     one, other = np.zeros(99), np.full(99, 50.0)
     empty, full = np.repeat([0.0, 1.0], 50), np.full(100, 0.5)
-    nobody = np.zeros(100, dtype=int)
-    assert Kinds(20.0, one, one, nobody, empty).verdict == TWO
-    assert Kinds(20.0, one, one, nobody, full).verdict == OPEN
-    assert Kinds(20.0, one, other, nobody, empty).verdict == OPEN
-    assert Kinds(20.0, one, other, nobody, full).verdict == DEGREE
-    assert Kinds(9.0, one, one, nobody, empty).verdict == DEGREE
-    assert Kinds(20.0, other, one, nobody, empty).verdict == DEGREE
+    nobody, means = np.zeros(100, dtype=int), np.zeros((2, 5))
+    assert Kinds(20.0, one, one, nobody, empty, means).verdict == TWO
+    assert Kinds(20.0, one, one, nobody, full, means).verdict == OPEN
+    assert Kinds(20.0, one, other, nobody, empty, means).verdict == OPEN
+    assert Kinds(20.0, one, other, nobody, full, means).verdict == DEGREE
+    assert Kinds(9.0, one, one, nobody, empty, means).verdict == DEGREE
+    assert Kinds(20.0, other, one, nobody, empty, means).verdict == DEGREE
     assert rarity(1.0, one) == 0.01 and rarity(0.0, one) == 1
 
 
@@ -66,10 +67,21 @@ def test_the_line_that_is_drawn_is_the_one_that_was_fitted() -> None:
     assert abs(drawn.std(0) - x.std(0)).max() < 0.25
 
 
-def test_cells_are_standardised_within_their_model() -> None:
+def test_cells_are_standardised() -> None:
     table = grid()
-    values = pd.DataFrame(standardised(table)).groupby(table["model"])
-    assert values.mean().abs().to_numpy().max() < 1e-9
-    assert values.std(ddof=0).to_numpy() == pytest.approx(1)
-    assert standardised(table).shape == (len(table), len(COORDINATES))
-    assert gain(line()) > gain(heaps()) > 10, "the larger gain is no evidence of two kinds"
+    atlas, real = (table[table["model"] == name] for name in ("atlas", "smollm2"))
+    values = standardised(atlas)
+    assert values.mean(0) == pytest.approx(0) and values.std(0) == pytest.approx(1)
+    assert values.shape == (144, len(COORDINATES))
+    again = standardised(pd.concat([atlas, real]), like=atlas)
+    assert (again[:144] == values).all() and again[144:].shape == (12, len(COORDINATES))
+    back = again[144:, -1] * atlas["cka"].std(ddof=0) + atlas["cka"].mean()
+    assert back == pytest.approx(real["cka"].to_numpy())
+
+
+def test_the_way_from_one_component_to_the_other() -> None:
+    means = np.array([[0.0, 0.0], [3.0, 4.0]])
+    x = np.array([[0.0, 0.0], [3.0, 4.0], [1.5, 2.0], [1.5 - 4, 2.0 + 3], [-3.0, -4.0]])
+    assert way_of(x, means).tolist() == pytest.approx([0, 1, 0.5, 0.5, -1])
+    assert in_middle(np.array([0.3, 0.34, 0.66, 0.67])).tolist() == [False, True, True, False]
+    assert widest(np.array([0.9, 0.0, 0.5])) == pytest.approx(0.5)

@@ -5,24 +5,44 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from made_grid import grid, layers
+from made_grid import between, grid, layers
 
 from quantcliff.charts import boundary as charts
-from quantcliff.stages.boundary import at_equal_snr, beside_rounding, left_out, off, rules
+from quantcliff.stages.boundary import (
+    COORDINATES,
+    at_equal_snr,
+    beside_rounding,
+    between_way,
+    left_out,
+    off,
+    rules,
+    standardised,
+)
 from quantcliff.stages.boundary.kinds import Kinds
 
-ONE = Kinds(0.0, np.zeros(9), np.zeros(9), np.zeros(144, dtype=int), np.full(144, 0.5))
+ATLAS = grid().query("model == 'atlas'")
+ENDS = np.stack([standardised(ATLAS)[ATLAS["bits"] == bits].mean(0) for bits in (4, 2)])
 
 
-def found(table: pd.DataFrame, rho: float = 0.0, kinds: Kinds = ONE) -> dict[str, bool]:
-    return rules(table, layers(table, rho), kinds)
+def kinds(gain: float = 0.0, members: np.ndarray | None = None) -> Kinds:
+    """Components whose means are those of 4 and of 2 bits; cells of 4 and 3 bits stand at one end, the others at the
+    other."""
+    way = np.where(ATLAS["bits"] >= 3, 0.0, 1.0)
+    nobody = np.zeros(144, dtype=int)
+    return Kinds(gain, np.zeros(99), np.zeros(99), nobody if members is None else members, way, ENDS)
+
+
+def found(
+    table: pd.DataFrame, rho: float = 0.0, two: Kinds | None = None, added: pd.DataFrame | None = None
+) -> dict[str, bool]:
+    return rules(table, layers(table, rho), two or kinds(), between() if added is None else added)
 
 
 def test_the_made_up_grid() -> None:
     held = found(grid())
     assert {name for name, value in held.items() if value} == {
-        "a matter of degree", "kappa predicts", "it needs a constant", "it is not noise alone", "SNR is enough",
-        "errors add like independent noise", "a number is worth its cost",
+        "a matter of degree", "the gap is the grid's", "kappa predicts", "it needs a constant", "it is not noise alone",
+        "SNR is enough", "errors add like independent noise", "a number is worth its cost",
     } | ({"it is good enough"} if held["it is good enough"] else set())  # fmt: skip
 
 
@@ -54,11 +74,23 @@ def test_a_rule_turns_with_what_it_is_about(name: str, before: dict[str, bool]) 
 def test_rules_about_layers_and_kinds() -> None:
     table = grid()
     assert not found(table, rho=-0.2)["errors add like independent noise"]
-    two = Kinds(50.0, np.zeros(99), np.zeros(99), np.zeros(144, dtype=int), np.repeat([0.0, 1.0], 72))
-    assert found(table, kinds=two)["two kinds"] and not found(table, kinds=two)["a matter of degree"]
+    held = found(table, two=kinds(50.0))
+    assert held["two kinds"] and not held["a matter of degree"]
     modes = table.loc[table["model"] == "atlas", "mode"].to_numpy()
-    alike = Kinds(50.0, np.zeros(9), np.zeros(9), (modes == "computation collapse").astype(int), np.zeros(144))
-    assert found(table, kinds=alike)["the two components are the verdict's modes"]
+    alike = kinds(50.0, (modes == "computation collapse").astype(int))
+    assert found(table, two=alike)["the two components are the verdict's modes"]
+
+
+def test_added_cells_fill_the_gap_or_they_do_not() -> None:
+    table, ends = grid(), kinds()
+    way = between_way(table, between(), ends)
+    assert len(way) == 24 and 0.3 < way.min() < way.max() < 0.9
+    held = found(table)
+    assert held["the gap is the grid's"] and not held["the gap stays"]
+    far = between().assign(bits=2.0, **{name: ATLAS[ATLAS["bits"] == 2][name].mean() for name in COORDINATES})
+    held = found(table, added=far)
+    assert held["the gap stays"] and not held["the gap is the grid's"]
+    assert not found(table, added=pd.concat([between()[:8], far]))["the gap stays"]
 
 
 def test_gptq_stands_beside_rounding_of_the_same_grid() -> None:
@@ -83,6 +115,9 @@ def test_charts_say_what_they_show() -> None:
     assert "2.5 bits:" in words["description"]
     assert "margin contraction over SNR of the last stream" in words["description"]
     assert "144 quantized models" in " ".join(words["title"])
+    both = pd.concat([table[["cell", "bits", "method", "kept"]], between()[["cell", "bits", "method", "kept"]]])
+    words = charts.along(both.assign(way=0.25)).to_dict()["description"]
+    assert words.count("0.25 to 0.25") == 7 and "2.875 bits: 0.25" in words
     words = charts.foretold(left_out(table, "text_agree", "model"), "text_agree").to_dict()["description"]
     assert "smollm2 left out: off by" in words
     words = charts.budget(layers(table)).to_dict()["description"]

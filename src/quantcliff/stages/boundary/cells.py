@@ -1,9 +1,9 @@
 """The grid: which quantized models there are, and how each comes to be.
 
 2.5 bits: the even layers (0, 2, ...) in 3 bits and the odd ones in 2, half of all modules and half of all weights.
-Between 2.5 and 3 bits only the first of the odd layers have 2. On the embedded model that is one checkpoint with two groups of modules, quantized in one go. On SmolLM2 the layers are put
-together from its checkpoints of 3 and of 2 bits (`Cell.composed`), which saves an hour; GPTQ then calibrated each layer
-behind layers of its own width.
+Between 2.5 and 3 bits only the first of the odd layers have 2. On the embedded model that is one checkpoint with two
+groups of modules, quantized in one go. On SmolLM2 the layers are put together from its checkpoints of 3 and of 2 bits
+(`Cell.composed`), which saves an hour; GPTQ then calibrated each layer behind layers of its own width.
 """
 
 import itertools

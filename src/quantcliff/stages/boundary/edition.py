@@ -30,8 +30,8 @@ def study_of(model: str, run: Path | str, device: str = "auto") -> Study:
 
 
 def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
-    """The tables `grid` (a row per cell), `layers` (a row per cell and layer) and `between` (the cells that were added);
-    a killed run goes on from its cell.
+    """The tables `grid` (a row per cell), `layers` (a row per cell and layer) and `between` (the cells that were
+    added); a killed run goes on from its cell.
 
     Raises:
         InputError: SmolLM2 is not on this machine.
