@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantcliff import disk, planner, waiting, workshop
+from quantcliff import disk, foretelling, planner, waiting, workshop
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def app() -> None:
     quantcliff build                      the whole book, as a site in _build/atlas/html
     quantcliff run macro -p bits 2        one chapter with other parameters
     quantcliff diagnose BASE QUANTIZED    what went wrong between two models on this machine
+    quantcliff predict BASE               what would go wrong at which bits, before anything is quantized
 
     A model is always a folder on this machine in Hugging Face form; nothing is downloaded but by `fetch`. "atlas" names
     the small model that ships with this package, "smollm2" the one that `fetch smollm2` brings. What a command is not
@@ -233,6 +234,7 @@ def diagnose(
 app.add_command(planner.facts)
 app.add_command(planner.grid)
 app.add_command(planner.plan)
+app.add_command(foretelling.predict)
 app.add_command(workshop.atlas)
 app.add_command(workshop.smollm2_group)
 

@@ -1,8 +1,10 @@
 """Tidy tables on disk: parquet, written whole or not at all."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -50,3 +52,14 @@ def shipped(folder: Path, name: str, kind: str, hashes: Mapping[str, str]) -> Pa
     if hashlib.sha256(path.read_bytes()).hexdigest() != hashes[name]:
         raise InputError(f"{path} is not the file that made.json beside it speaks of; install the package again")
     return path
+
+
+def ship(found: Mapping[str, pd.DataFrame], about: Mapping[str, Any], out: Path) -> None:
+    """Write tables into the package, and beside them in `made.json` what they were made by and the hash of each file.
+
+    Args:
+        about: command, commit and date.
+    """
+    paths = {name: write(table, out / f"{name}.parquet") for name, table in found.items()}
+    files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+    (out / "made.json").write_text(json.dumps({**about, "files": files}, indent=1) + "\n", encoding="utf-8")

@@ -81,11 +81,48 @@ def heal_again(run: Path, device: str) -> None:
 
     Ten minutes on one core; a stopped run goes on from where it was.
     """
+    from quantcliff import tables
     from quantcliff.models import check_device
     from quantcliff.stages import healing
 
-    healing.ship(healing.make(run, check_device(device)), _about("quantcliff atlas heal RUN"))
+    tables.ship(healing.make(run, check_device(device)), _about("quantcliff atlas heal RUN"), healing.FOLDER)
     click.echo(f"The tables are shipped: {healing.FOLDER}")
+
+
+@atlas.command("boundary")
+@click.argument("run", type=FILE)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def boundary_again(run: Path, device: str) -> None:
+    """Make the tables of the chapter on the boundary again, in RUN, and put them into the package.
+
+    An hour on one core, and some more for SmolLM2's checkpoints; a stopped run goes on from its cell.
+    """
+    from quantcliff import tables
+    from quantcliff.models import check_device
+    from quantcliff.stages import boundary
+
+    found = boundary.make(run, check_device(device))
+    tables.ship(found, _about("quantcliff atlas boundary RUN"), boundary.FOLDER)
+    click.echo(f"The tables are shipped: {boundary.FOLDER}")
+
+
+@atlas.command("density")
+@click.argument("folder", type=FILE, metavar="MODELS")
+@click.argument("run", type=FILE)
+@click.option("--n-facts", default=2000, show_default=True, help="How many of its facts each model is asked.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def density_again(folder: Path, run: Path, n_facts: int, device: str) -> None:
+    """Measure how much knowledge per weight the models in the folder MODELS hold, and put the table into the package.
+
+    For each it needs NAME/model and NAME/facts.csv. A stopped run goes on from its model, with what it left in RUN.
+    """
+    from quantcliff import tables
+    from quantcliff.models import check_device
+    from quantcliff.stages import boundary
+
+    found = boundary.density(folder, run, n_facts, check_device(device))
+    tables.ship({"density": found}, _about("quantcliff atlas density MODELS RUN"), boundary.TRAINED)
+    click.echo(f"The table is shipped: {boundary.TRAINED}")
 
 
 def _about(command: str) -> dict[str, str]:
@@ -169,6 +206,7 @@ def heal_smollm2(
     Minutes on a GPU, days on a CPU. A stopped run goes on from where it was. What ships was made by four commands: this
     one; with --diagnose "as it is 0" --diagnose "healed 2048"; with --named; with --ship.
     """
+    from quantcliff import tables
     from quantcliff.models import check_device
     from quantcliff.stages import healing
     from quantcliff.stages.healing import smollm2 as edition
@@ -177,14 +215,15 @@ def heal_smollm2(
         found = edition.collected(run)
         recipe = edition.chosen(found["rates"])
         command = "quantcliff smollm2 heal RUN" + (" --named" if named else "")
-        about: dict[str, Any] = _about(command) | {"machine": machine or _machine(device)} | ({"commit": commit} if commit else {})
+        about: dict[str, Any] = _about(command) | {"machine": machine or _machine(device)}
+        about |= {"commit": commit} if commit else {}
         if named:
             healing.add("named", found["named"], about, edition.FOLDER)
             click.echo(f"The table is shipped: {edition.FOLDER / 'named.parquet'}")
             return
         about |= {"lr_grid": recipe.lr_grid, "lr_weight": recipe.lr_weight}
         about |= {"not_reached": edition.missing(found["healing"], recipe)}
-        healing.ship(found, about, edition.FOLDER)
+        tables.ship(found, about, edition.FOLDER)
         click.echo(f"The tables are shipped: {edition.FOLDER}")
         return
     device = check_device(device)

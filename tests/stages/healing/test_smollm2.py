@@ -16,7 +16,7 @@ from quantcliff.errors import InputError
 from quantcliff.quantizers import Scheme, healing, quantize
 from quantcliff.quantizers.healing import Recipe
 from quantcliff.stages import verdict
-from quantcliff.stages.healing import ATTENTION, Arm, add, checkpoint, gains, named, row, ship
+from quantcliff.stages.healing import ATTENTION, Arm, add, checkpoint, gains, named, row
 from quantcliff.stages.healing import smollm2 as edition
 from quantcliff.stages.healing import trials as module
 from quantcliff.stages.smollm2 import Shipped
@@ -123,7 +123,7 @@ def test_what_lies_in_a_run_folder_is_collected(tmp_path: Path) -> None:
     assert found["beside"]["model"].tolist() == 2 * ["rtn, as it is"] + 2 * ["rtn, wrong target 2048"]
     absent = edition.missing(found["healing"], recipe)
     assert "rtn, healed 8192" in absent and "gptq, as it is" in absent and "rtn, healed 2048" not in absent
-    ship(found, {"command": "c", "commit": "0" * 40}, tmp_path / "out")
+    tables.ship(found, {"command": "c", "commit": "0" * 40}, tmp_path / "out")
     add("named", rates, {"machine": "m"}, tmp_path / "out")
     shipped = Shipped(tmp_path / "out")
     assert shipped.made["later"] == {"named": {"machine": "m"}} and shipped.table("named").equals(rates)

@@ -105,7 +105,7 @@ def test_the_arms_of_an_edition() -> None:
 
 def test_what_is_shipped_is_read_back(tmp_path: Path) -> None:
     table = pd.DataFrame({"estimate": [1.0]})
-    healing.ship({"healing": table}, {"command": "c", "commit": "0" * 40, "date": "d"}, tmp_path)
+    tables.ship({"healing": table}, {"command": "c", "commit": "0" * 40, "date": "d"}, tmp_path)
     pd.testing.assert_frame_equal(Shipped(tmp_path).table("healing"), table)
 
 

@@ -56,19 +56,8 @@ def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
     return {"healing": found, "beside": beside(gptq, folders)}
 
 
-def ship(found: dict[str, pd.DataFrame], about: dict[str, Any], out: Path = FOLDER) -> None:
-    """Write tables with what they were made by, as `Shipped` reads them.
-
-    Args:
-        about: command, commit and date.
-    """
-    paths = {name: tables.write(table, out / f"{name}.parquet") for name, table in found.items()}
-    files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
-    (out / "made.json").write_text(json.dumps({**about, "files": files}, indent=1) + "\n", encoding="utf-8")
-
-
 def add(name: str, table: pd.DataFrame, about: dict[str, Any], out: Path) -> None:
-    """Put one table beside those that `ship` wrote; `later` in made.json says what it was made by."""
+    """Put one table beside those that `tables.ship` wrote; `later` in made.json says what it was made by."""
     made = json.loads((out / "made.json").read_text(encoding="utf-8"))
     made["later"] = {**made.get("later", {}), name: about}
     made["files"][name] = hashlib.sha256(tables.write(table, out / f"{name}.parquet").read_bytes()).hexdigest()

@@ -26,7 +26,9 @@ Moment = Float64[Tensor, "columns columns"]
 
 
 @torch.no_grad()
-def second_moments(hf: PreTrainedModel, batches: Iterable[Int[Tensor, "_ _"]]) -> dict[str, Tensor]:
+def second_moments(
+    hf: PreTrainedModel, batches: Iterable[Int[Tensor, "_ _"]], first: int = 0
+) -> dict[str, Tensor]:
     """E[x x^T] of the input of every linear layer in the decoder, by full module name, in float64.
 
     Streamed: memory grows with the square of the width, not with the number of tokens.
@@ -34,13 +36,14 @@ def second_moments(hf: PreTrainedModel, batches: Iterable[Int[Tensor, "_ _"]]) -
     Args:
         hf: a plain model that no `Runner` has wrapped.
         batches: token ids without padding.
+        first: number of the first token of a row that counts; 1 leaves out where a model parks its attention.
     """
     sums: dict[str, Tensor] = {}
     count = 0
 
     def adder(name: str) -> Callable:
         def add(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            rows = args[0].flatten(0, -2).double()
+            rows = args[0][:, first:].flatten(0, -2).double()
             sums[name] = sums.get(name, 0) + rows.T @ rows
 
         return add
@@ -50,7 +53,7 @@ def second_moments(hf: PreTrainedModel, batches: Iterable[Int[Tensor, "_ _"]]) -
     try:
         for ids in batches:
             hf(ids.to(hf.device))
-            count += ids.numel()
+            count += ids[:, first:].numel()
     finally:
         for handle in handles:
             handle.remove()

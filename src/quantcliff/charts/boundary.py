@@ -1,0 +1,117 @@
+"""Charts of the boundary: where the cells of the grid stand, what a number foretells, budgets by depth, density."""
+
+import altair as alt
+import pandas as pd
+
+from quantcliff.charts.theme import BITS, METHODS, NEUTRAL, SHORT, finish, lines, reference
+
+WIDTHS = BITS | {2.5: "#8f5bb0"}
+SHAPES = {"rtn": "circle", "gptq": "triangle-up", "awq": "square"}
+
+WORDS = {
+    "scaled_kappa": "margin contraction", "fact_snr": "SNR of the last stream, dB", "fed": "right with clean input",
+    "sign_flips": "sign flips", "cka": "CKA diagonal", "kept": "answers kept",
+}  # fmt: skip
+"""What a column of the grid is called on an axis."""
+
+
+def _bits(table: pd.DataFrame) -> alt.Color:
+    widths = sorted(table["bits"].unique(), reverse=True)
+    scale = alt.Scale(domain=widths, range=[WIDTHS.get(width, NEUTRAL) for width in widths])
+    return alt.Color("bits:N", title="bits", scale=scale, legend=SHORT)
+
+
+def _shape() -> alt.Shape:
+    return alt.Shape("method:N", scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())), legend=SHORT)
+
+
+def _spans(table: pd.DataFrame, column: str) -> str:
+    """Smallest and largest value at each width, in words."""
+    parts = table.groupby("bits")[column].agg(["min", "max"]).sort_index(ascending=False)
+    return "; ".join(f"{bits:g} bits: {low:.2f} to {high:.2f}" for bits, low, high in parts.itertuples())
+
+
+def scatter(grid: pd.DataFrame, x: str = "fact_snr", y: str = "scaled_kappa") -> alt.Chart:
+    """One point a cell, coloured by bits and shaped by method."""
+    tips = ["cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip(x, format=".2f"), alt.Tooltip(y, format=".2f")]
+    chart = alt.Chart(grid).mark_point(size=55, opacity=0.75, filled=True).encode(
+        alt.X(f"{x}:Q", title=WORDS.get(x, x), scale=alt.Scale(zero=False)),
+        alt.Y(f"{y}:Q", title=WORDS.get(y, y), scale=alt.Scale(zero=False)), _bits(grid), _shape(), tooltip=tips,
+    )  # fmt: skip
+    return finish(
+        chart, f"{len(grid)} quantized models",
+        f"{WORDS.get(y, y)} over {WORDS.get(x, x)}, a point for each quantized model, by bits and method; "
+        f"{WORDS.get(y, y)} at {_spans(grid, y)}.",
+    )  # fmt: skip
+
+
+def along(placed: pd.DataFrame) -> alt.Chart:
+    """Where cells stand between two components (`way`, 0 to 1), a row for each width."""
+    widths = sorted(placed["bits"].unique(), reverse=True)
+    chart = alt.Chart(placed).mark_point(size=45, opacity=0.6, filled=True).encode(
+        alt.X("way:Q", title="from the mean of one component (0) to that of the other (1)"),
+        alt.Y("bits:O", sort=widths), _bits(placed), _shape(),
+        tooltip=["cell", alt.Tooltip("way", format=".2f"), alt.Tooltip("kept", format=".1%")],
+    )  # fmt: skip
+    return finish(
+        chart, "The way from one component to the other",
+        f"Where each quantized model stands between the means of the two components; at {_spans(placed, 'way')}.",
+        height=220,
+    )  # fmt: skip
+
+
+def foretold(predicted: pd.DataFrame, number: str) -> alt.LayerChart:
+    """Answers kept against the prediction from cells of other models (or methods); `left_out`'s table."""
+    groups = list(dict.fromkeys(predicted["left_out"]))
+    colors = ["#7d5ba6", "#b8741a", "#16937a"][: len(groups)]
+    axis = alt.Axis(format="%")
+    share = alt.Scale(domain=[0, 1])
+    points = alt.Chart(predicted).mark_point(size=50, opacity=0.7).encode(
+        alt.X("predicted:Q", title="predicted", axis=axis, scale=share),
+        alt.Y("kept:Q", title="answers kept", axis=axis, scale=share),
+        alt.Color("left_out:N", title="left out", scale=alt.Scale(domain=groups, range=colors), legend=SHORT),
+        tooltip=["cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip("predicted", format=".1%")],
+    )  # fmt: skip
+    line = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(color=NEUTRAL, strokeDash=[4, 4])
+    off = (predicted["predicted"] - predicted["kept"]).abs().groupby(predicted["left_out"], sort=False).mean()
+    words = "; ".join(f"{name} left out: off by {100 * value:.0f} points on average" for name, value in off.items())
+    return finish(
+        alt.layer(line.encode(x="x:Q", y="y:Q"), points), f"Foretold by {number}",
+        f"Answers kept against the share predicted from {number} on cells of the others: {words}.",
+    )  # fmt: skip
+
+
+def budget(layers: pd.DataFrame, column: str = "amplification", title: str = "amplification") -> alt.LayerChart:
+    """One measure of the budget by depth: the mean over cells of a width, a line each, and the range of nine in ten."""
+    found = layers.groupby(["bits", "layer"])[column].quantile([0.05, 0.5, 0.95]).unstack()
+    rows = found.set_axis(["low", "estimate", "high"], axis=1).dropna().reset_index().astype({"layer": int})
+    means = rows.groupby("bits")["estimate"].mean().sort_index(ascending=False)
+    words = "; ".join(f"{bits:g} bits: {value:.2f}" for bits, value in means.items())
+    chart = lines(
+        rows, alt.X("layer:O"), alt.Y("estimate:Q", title=title, scale=alt.Scale(zero=False)), _bits(rows),
+        tooltip=["bits", "layer", alt.Tooltip("estimate", format=".2f")],
+    )  # fmt: skip
+    return finish(
+        chart, f"{title[0].upper()}{title[1:]} by depth",
+        f"{title} in each layer, median over quantized models of a width: {words}.", height=220,
+    )  # fmt: skip
+
+
+def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -> alt.LayerChart:
+    """Bits of knowledge per weight over bits per weight, a line per trained model; `density`'s table."""
+    here = (table["method"] == method) & (table["group_size"] == group_size)
+    rows = table[here].assign(model=lambda t: t["model"] + ", " + t["facts"].map("{:,} facts".format))
+    names = list(dict.fromkeys(rows["model"]))
+    palette = [*METHODS.values(), *BITS.values()]
+    color = alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=palette[: len(names)]))
+    full = table[table["method"] == "full"]["density"].max()
+    words = "; ".join(f"{row.model} at {row.bits} bits: {row.density:.3f}" for row in rows.itertuples())
+    chart = lines(
+        rows, alt.X("bits:O", title="bits per weight", sort="descending"),
+        alt.Y("density:Q", title="bits of knowledge per weight", scale=alt.Scale(domainMin=0)), color,
+        low="density_low", high="density_high", tooltip=["model", "bits", alt.Tooltip("density", format=".3f")],
+    )  # fmt: skip
+    return finish(
+        alt.layer(chart, reference(full, "the most in full precision")), "Knowledge per weight",
+        f"Bits of knowledge per weight after {method}, by bits per weight: {words}.",
+    )  # fmt: skip
