@@ -177,7 +177,8 @@ def heal_smollm2(
         found = edition.collected(run)
         recipe = edition.chosen(found["rates"])
         command = "quantcliff smollm2 heal RUN" + (" --named" if named else "")
-        about: dict[str, Any] = _about(command) | {"machine": machine or _machine(device)} | ({"commit": commit} if commit else {})
+        about: dict[str, Any] = _about(command) | {"machine": machine or _machine(device)}
+        about |= {"commit": commit} if commit else {}
         if named:
             healing.add("named", found["named"], about, edition.FOLDER)
             click.echo(f"The table is shipped: {edition.FOLDER / 'named.parquet'}")
