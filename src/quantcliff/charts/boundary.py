@@ -55,7 +55,7 @@ def along(placed: pd.DataFrame) -> alt.Chart:
     )  # fmt: skip
     return finish(
         chart, "The way from one component to the other",
-        f"Where each quantized model stands between the means of the two components, by bits; at {_spans(placed, 'way')}.",
+        f"Where each quantized model stands between the means of the two components; at {_spans(placed, 'way')}.",
         height=220,
     )  # fmt: skip
 
