@@ -100,6 +100,8 @@ def _gap(grid: pd.DataFrame, between: pd.DataFrame, found: Kinds) -> dict[str, A
 def _alike(grid: pd.DataFrame, found: Kinds) -> bool:
     """Of the embedded model's cells."""
     modes = grid.loc[grid["model"] == "atlas", "mode"].to_numpy()
+    if not {"signal degradation", "computation collapse"} <= set(modes):
+        return False
     first = [(found.members[modes == mode] == 0).mean() for mode in ("signal degradation", "computation collapse")]
     return bool((first[0] >= 0.9 and first[1] <= 0.1) or (first[0] <= 0.1 and first[1] >= 0.9))
 
