@@ -100,7 +100,8 @@ def budget(layers: pd.DataFrame, column: str = "amplification", title: str = "am
 def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -> alt.LayerChart:
     """Bits of knowledge per weight over bits per weight, a line per trained model; `density`'s table."""
     here = (table["method"] == method) & (table["group_size"] == group_size)
-    rows = table[here].assign(model=lambda t: t["model"] + ", " + t["facts"].map("{:,} facts".format))
+    rows = table[here].sort_values(["facts", "layers"], kind="stable")
+    rows = rows.assign(model=rows["facts"].map("{:,} facts, ".format) + rows["layers"].map("{} layers".format))
     names = list(dict.fromkeys(rows["model"]))
     palette = [*METHODS.values(), *BITS.values()]
     color = alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=palette[: len(names)]))
