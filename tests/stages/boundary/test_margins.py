@@ -76,3 +76,13 @@ def test_units_do_not_matter_for_what_is_lost() -> None:
     for name in ("predicted", "observed", "shifted", "order"):
         assert scaled[name] == pytest.approx(plain[name])
     assert scaled["kappa"] == pytest.approx(plain["kappa"] * 3 / 7)
+
+
+def test_one_half_fits_and_the_other_is_counted() -> None:
+    full, own = made(0.3, -0.5, 2.0, n=31)
+    half = np.random.default_rng(4).permutation(31) < 15
+    found = contraction(full, own, seed=4)
+    assert found["observed"] == (own[~half] <= 0).mean() != (own[half] <= 0).mean() and found["tested"] == 16
+    fit = Contraction.fit(full[half], own[half])
+    assert found["predicted"] == pytest.approx(fit.lost(full[~half]).mean())
+    assert found["likelihood_kappa"] == pytest.approx(fit.likelihood(full[~half], own[~half]))
