@@ -22,7 +22,8 @@ def _bits(table: pd.DataFrame) -> alt.Color:
 
 
 def _shape() -> alt.Shape:
-    return alt.Shape("method:N", scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())), legend=SHORT)
+    scale = alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))
+    return alt.Shape("method:N", scale=scale, legend=alt.Legend(columns=4, orient="bottom"))
 
 
 def _spans(table: pd.DataFrame, column: str) -> str:
@@ -49,8 +50,8 @@ def along(placed: pd.DataFrame) -> alt.Chart:
     """Where cells stand between two components (`way`, 0 to 1), a row for each width."""
     widths = sorted(placed["bits"].unique(), reverse=True)
     chart = alt.Chart(placed).mark_point(size=45, opacity=0.6, filled=True).encode(
-        alt.X("way:Q", title="from the mean of one component (0) to that of the other (1)"),
-        alt.Y("bits:O", sort=widths), _bits(placed), _shape(),
+        alt.X("way:Q", title="way from one component's mean to the other's"),
+        alt.Y("bits:O", sort=widths), _bits(placed).legend(None), _shape(),
         tooltip=["cell", alt.Tooltip("way", format=".2f"), alt.Tooltip("kept", format=".1%")],
     )  # fmt: skip
     return finish(

@@ -122,7 +122,7 @@ def test_charts_say_what_they_show() -> None:
     assert "smollm2 left out: off by" in words
     words = charts.budget(layers(table)).to_dict()["description"]
     assert "4 bits: 1.10" in words and "2 bits: 1.10" in words
-    rows = [{"model": "a", "facts": 5000, "method": method, "bits": bits, "group_size": 32, "density": bits / 10,
+    rows = [{"facts": 5000, "layers": 8, "method": method, "bits": bits, "group_size": 32, "density": bits / 10,
              "density_low": 0.0, "density_high": 1.0} for method in ("full", "gptq") for bits in (8, 2)]  # fmt: skip
     words = charts.knowledge(pd.DataFrame(rows)).to_dict()["description"]
-    assert "a, 5,000 facts at 8 bits: 0.800; a, 5,000 facts at 2 bits: 0.200" in words
+    assert "5,000 facts, 8 layers at 8 bits: 0.800; 5,000 facts, 8 layers at 2 bits: 0.200" in words
