@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import BITS, METHODS, NEUTRAL, SHORT, finish, lines, reference
+from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, SHORT, finish, lines, reference
 
 WIDTHS = BITS | {2.5: "#8f5bb0"}
 SHAPES = {"rtn": "circle", "gptq": "triangle-up", "awq": "square"}
@@ -23,7 +23,8 @@ def _bits(table: pd.DataFrame) -> alt.Color:
 
 def _shape() -> alt.Shape:
     scale = alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))
-    return alt.Shape("method:N", scale=scale, legend=alt.Legend(columns=4, orient="bottom"))
+    grey = {"symbolFillColor": FULL, "symbolStrokeColor": FULL}
+    return alt.Shape("method:N", scale=scale, legend=alt.Legend(columns=4, orient="bottom", **grey))
 
 
 def _spans(table: pd.DataFrame, column: str) -> str:
