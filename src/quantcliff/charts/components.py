@@ -14,6 +14,7 @@ TITLES = {
     "sign_flips": "Gates that change sign",
     "jaccard": "Are the same neurons on top?",
     "ffn_cosine": "Does the FFN still write the same?",
+    "same_experts": "Does the router choose the same experts?",
 }
 
 AXES = {
@@ -23,6 +24,7 @@ AXES = {
     "sign_flips": "share of gates flipped",
     "jaccard": "Jaccard overlap of top neurons",
     "ffn_cosine": "cosine of FFN outputs",
+    "same_experts": "share of experts that both choose",
 }
 
 CONDITIONS = {"in_situ": "in situ", "clean": "clean input"}

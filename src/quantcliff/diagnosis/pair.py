@@ -12,6 +12,7 @@ from quantcliff.diagnosis.examples import COLUMNS, examples
 from quantcliff.diagnosis.made import made
 from quantcliff.diagnosis.page import page
 from quantcliff.stages import verdict
+from quantcliff.stages.components import experts
 from quantcliff.stages.verdict import NO_SIGNALS, Verdict, weights
 from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner
@@ -69,7 +70,7 @@ def _diagnose(
     stop = not file.comparable or (quick and (file.faults or file.origin))
     found = verdict.decide(label, measured := NO_SIGNALS if stop else verdict.measure(study), file)
     about, how = _about(study, base, quantized), made(study, label, n_facts, quick)
-    if not stop and (beyond := _not_measured(study.runner(FULL))):
+    if not stop and (beyond := " ".join(filter(None, (_experts(study), _not_measured(study.runner(FULL)))))):
         about = f"{about} {beyond}"
         say(beyond)
     shown = pd.DataFrame(columns=COLUMNS) if stop else examples(study, label)
@@ -87,11 +88,17 @@ def _cost(study: Study, work: float) -> str:
     return f"Computed as much as {passes:.1f} plain forward passes over the {len(study.probes):,} prompts."
 
 
+def _experts(study: Study) -> str:
+    """What is seen of a mixture's experts, in words; "" where there are none."""
+    return experts.said(experts.measure(study)) if experts.stacked(study.runner(FULL)) else ""
+
+
 def _not_measured(runner: Runner) -> str:
     """What the architecture keeps from being measured in all layers, in words; "" where nothing."""
     found = []
-    if runner.of_experts and len(runner.layers_of("post")) < runner.n_layers:
-        found.append("Each token visits a few experts of many, so their gates and neurons are not compared.")
+    many = runner.of_experts and runner.n_layers - len(runner.layers_of("post")) - len(experts.stacked(runner))
+    if many:
+        found.append(f"The experts of {many} of {runner.n_layers} layers cannot be read, so they are not compared.")
     if (with_attention := len(runner.layers_of("pattern"))) < runner.n_layers:
         found.append(f"Attention is measured in the {with_attention} of {runner.n_layers} layers that have it.")
     return " ".join(found)
