@@ -1,5 +1,6 @@
 # make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
 # make book-smollm2: the whole book about SmolLM2, an hour or more. make picture: the chart in README.md.
+# make extras: tests of what needs an environment of its own (GPTQ and AWQ checkpoints as published).
 # make matrix: what works on which architecture, tried on all of them.
 # make install: the command `quantcliff` alone, for models of your own.
 # make benchmark: our ways of computing beside the plain ones. make soak: kill commands at random, see what is lost.
@@ -11,7 +12,7 @@ TORCH_INDEX ?=
 TORCH = $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 BIN = $(VENV)/bin
 
-.PHONY: smollm2 book book-smollm2 test matrix picture benchmark soak install clean
+.PHONY: smollm2 book book-smollm2 test extras matrix picture benchmark soak install clean
 
 book: $(VENV)/.book-installed smollm2
 	$(BIN)/quantcliff build
@@ -31,6 +32,9 @@ test: $(VENV)/.test-installed smollm2
 # The real language model of the book, fetched once (93 MB); where it cannot be had, the book says what is missing.
 smollm2: $(VENV)/.book-installed
 	@$(BIN)/quantcliff fetch smollm2 || true
+
+extras: $(VENV)/.test-installed
+	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/nox --envdir $(VENV)/extras
 
 matrix: $(VENV)/.test-installed
 	MATRIX=1 $(BIN)/python -m pytest -q -s tests/test_matrix.py

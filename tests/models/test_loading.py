@@ -265,35 +265,6 @@ def test_packed_layers_are_read_through_unit_vectors(tiny_neox: Path) -> None:
     )
 
 
-def test_a_real_awq_checkpoint(tiny_llama: Path, tmp_path: Path) -> None:
-    pytest.importorskip("gptqmodel", reason="the extra gptqmodel is not installed")
-    from gptqmodel.quantization.awq.utils.packing_utils import pack_awq
-
-    folder = Path(shutil.copytree(tiny_llama, tmp_path / "awq"))
-    expected = {}
-
-    def pack(weights: dict[str, torch.Tensor]) -> None:
-        for name in [name for name in weights if name.endswith("_proj.weight")]:
-            weight = weights.pop(name)
-            groups = weight.reshape(len(weight), -1, 32)
-            low, high = groups.amin(-1), groups.amax(-1)
-            scale = ((high - low) / 15).half().float()
-            zero = (-low / scale).round().clamp(0, 15)
-            codes = ((groups / scale[..., None]).round() + zero[..., None]).clamp(0, 15)
-            expected[name] = ((codes - zero[..., None]) * scale[..., None]).reshape(weight.shape)
-            rows, zeros = pack_awq(codes.reshape(weight.shape).T.contiguous().int(), zero.T.contiguous().int(), 4)
-            part = name.removesuffix(".weight")
-            weights |= {f"{part}.qweight": rows, f"{part}.qzeros": zeros, f"{part}.scales": scale.T.half().contiguous()}
-
-    edit_weights(folder, pack)
-    stated = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
-    edit_config(folder, lambda config: config.update(quantization_config=stated))
-    weights = dict(models.load(folder).hf.named_parameters())
-    assert expected
-    for name, weight in expected.items():
-        assert torch.allclose(weights[name], weight, atol=1e-3)
-
-
 # pairs
 
 
