@@ -15,12 +15,16 @@ from quantcliff.models.loading import (
     pretrained,
     tokenizer_of,
 )
-from quantcliff.models.pairs import check_pair, splice, twin
+from quantcliff.models.pairs import check_pair, serve, splice, twin
+from quantcliff.models.served import Served, by_tensor, by_token, in_groups
 
 __all__ = [
     "DTYPES",
     "LAYER",
     "Model",
+    "Served",
+    "by_tensor",
+    "by_token",
     "check_device",
     "check_dtype",
     "check_pair",
@@ -32,6 +36,7 @@ __all__ = [
     "folder_of",
     "grid_of",
     "has_stacked_experts",
+    "in_groups",
     "infer",
     "layer_of",
     "linears",
@@ -40,6 +45,7 @@ __all__ = [
     "place",
     "pretrained",
     "quantization_of",
+    "serve",
     "splice",
     "stacks",
     "stated_of",

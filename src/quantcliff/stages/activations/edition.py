@@ -1,0 +1,86 @@
+"""What is run: on the embedded model when the chapter is built, on SmolLM2 beforehand; and the tables that ship."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from quantcliff import models
+from quantcliff.stages.activations import lookup, massive, tasks
+from quantcliff.stages.activations.measures import measure
+from quantcliff.stages.activations.ways import Way, cache, inputs, repaired, static, together, weights_alone
+from quantcliff.study import FULL, Study, preset_of
+
+FOLDER = Path(__file__).parent / "tables"
+
+TASKS = ("tasks:induction", "tasks:opposites", "tasks:plurals", "tasks:capitals", "tasks:comparison")
+
+DOCUMENTS = 32
+"""Of calibration text, on which the scales of static inputs are measured."""
+
+LONGEST = 128
+"""Tokens at which such a document is cut."""
+
+WIDTHS = "8,4,3,2"
+
+LOOKUP = "KV2"
+"""The way that is searched for a lookup failure."""
+
+SIZES = {"n_facts": 150, "n_prompts": 24, "n_questions": 60}
+"""Of SmolLM2, which takes long: facts asked, prompts looked into, questions of a task."""
+
+
+def study_of(model: str, run: Path | str, n_facts: int, device: str = "auto", facts: str | None = None) -> Study:
+    """A model's study with plainly rounded weights; `facts` in place of its own."""
+    own = preset_of(model)
+    return Study(
+        model, method="rtn", bits=WIDTHS, group_size=own.group_size, facts=facts or own.facts, n_facts=n_facts,
+        calibration=own.calibration, run=run, device=device,
+    )  # fmt: skip
+
+
+def scales(study: Study) -> dict[str, dict[str, float]]:
+    """`massive.largest` on the study's calibration text."""
+    texts = study.calibration_text[:DOCUMENTS]
+    return massive.largest(study.base, [study.base.tokenizer(text).input_ids[:LONGEST] for text in texts])
+
+
+def all_ways(study: Study) -> list[Way]:
+    """Every way that is tried on the embedded model."""
+    by_bits = [weights_alone(), inputs(), static(scales(study)), together(), cache(), repaired()]
+    return [way for group in by_bits for way in group]
+
+
+def some_ways(study: Study) -> list[Way]:
+    """Those tried on SmolLM2: without widths at which nothing is lost, the telling ones first."""
+    known = scales(study)
+    return [
+        *inputs((8, 4)), *static(known, (8,)), *cache((2,)), *repaired(), *weights_alone((4, 3, 2)), *cache((3,)),
+        *together(), *inputs((6,)), *static(known, (6,)), *cache((4,)), *cache((8,))[:1],
+    ]  # fmt: skip
+
+
+def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
+    """SmolLM2's tables: `ways`, `massive`, `lookup`, `tasks`, `heads`; a stopped run goes on from its way.
+
+    Raises:
+        InputError: SmolLM2 is not on this machine.
+    """
+    models.folder_of("smollm2")
+    study = study_of("smollm2", run, SIZES["n_facts"], device)
+    found = {"massive": massive.measure(study.runner(FULL), study.sample(SIZES["n_prompts"]), study.seed)}
+    found["ways"] = measure(study, some_ways(study), SIZES["n_prompts"])
+    found["lookup"] = lookup.measure(study, LOOKUP, SIZES["n_prompts"])
+    labels = weights_of(study, 8)
+
+    def asked(source: str) -> Study:
+        return study_of("smollm2", run, SIZES["n_questions"], device, source)
+
+    found["tasks"] = tasks.falls(asked, [study.parameters.facts, *TASKS, "tasks:two-hop"], labels)
+    found["heads"] = tasks.heads(study, labels)
+    return found
+
+
+def weights_of(study: Study, below: int = 16) -> Sequence[str]:
+    """Labels of the study's variants of plainly rounded weights with fewer bits than `below`."""
+    return [label for label, variant in study.variants.items() if variant.served is None and variant.bits < below]
