@@ -26,7 +26,9 @@ def running(base: models.Model, **what: object) -> Runner:
     return Runner(serve(models.twin(base), Served(**what)))  # type: ignore[arg-type]
 
 
-def states(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[Tensor, Tensor]]]:
+def states(
+    base: models.Model, monkeypatch: pytest.MonkeyPatch, **what: object
+) -> dict[str, list[tuple[Tensor, Tensor]]]:
     """What goes into every cache and what comes out of it, by "k" and "v", in a pass over `IDS`."""
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {"k": [], "v": []}
     own = serving.Serving._rounded
@@ -37,8 +39,7 @@ def states(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tu
         return after
 
     monkeypatch.setattr(serving.Serving, "_rounded", spy)
-    runner = running(runner.model, **vars(runner.model.served))
-    runner.run(IDS, last=LAST)
+    running(base, **what).run(IDS, last=LAST)
     return seen
 
 
@@ -48,7 +49,7 @@ def levels(values: Tensor, bits: int) -> bool:
         steps = row.unique()
         gap = steps.diff().min() if len(steps) > 1 else torch.tensor(1.0)
         codes = (steps - steps[0]) / gap
-        if len(steps) > 2**bits or (codes - codes.round()).abs().max() > 0.05 and bits < 4:
+        if len(steps) > 2**bits or (bits < 4 and (codes - codes.round()).abs().max() > 0.05):
             return False
     return True
 
@@ -65,12 +66,13 @@ def test_linear_layers_read_inputs_on_the_grid_of_their_token(
         return plain(self, x)
 
     monkeypatch.setattr(nn.Linear, "forward", spy)
-    runner.run(IDS, last=LAST)
+    _, before = runner.run(IDS, record=["blocks.0.attn.hook_in"], last=LAST)
     layers = [x for module, x in read if hasattr(module, "quantization_scheme")]
     assert len(layers) == 3 * 7
     assert all(levels(x, bits) for x in layers)
-    scale = layers[0].abs().amax(-1) / (2 ** (bits - 1))
-    assert torch.allclose(layers[0] / scale[..., None], (layers[0] / scale[..., None]).round(), atol=1e-4)
+    codes = layers[0] / (before["blocks.0.attn.hook_in"].abs().amax(-1, keepdim=True) / ((2**bits - 1) / 2))
+    assert torch.allclose(codes, codes.round(), atol=1e-4)
+    assert codes.abs().max() <= 2 ** (bits - 1)
 
 
 @pytest.mark.parametrize(("what", "group"), [("token", 8), ("group", 4)])
@@ -79,7 +81,7 @@ def test_keys_and_values_come_out_of_the_cache_on_the_grid_of_their_token_and_he
     base: models.Model, monkeypatch: pytest.MonkeyPatch, what: str, group: int, bits: int
 ) -> None:
     own = by_token(bits, symmetric=False) if what == "token" else in_groups(bits, group)
-    seen = states(running(base, keys=own, values=own), monkeypatch)
+    seen = states(base, monkeypatch, keys=own, values=own)
     for kind in ("k", "v"):
         assert len(seen[kind]) == 3
         for before, after in seen[kind]:
@@ -93,7 +95,7 @@ def test_keys_and_values_come_out_of_the_cache_on_the_grid_of_their_token_and_he
 def test_keys_by_channel_share_a_scale_over_the_tokens_of_their_own_prompt(
     base: models.Model, monkeypatch: pytest.MonkeyPatch, bits: int
 ) -> None:
-    seen = states(running(base, keys=in_groups(bits, 4, "channel")), monkeypatch)
+    seen = states(base, monkeypatch, keys=in_groups(bits, 4, "channel"))
     assert not seen["v"]
     for before, after in seen["k"]:
         for row, length in enumerate((LAST + 1).tolist()):
@@ -134,7 +136,7 @@ def test_the_cache_of_the_plain_model_agrees(base: models.Model, tiny_llama: Pat
 
 
 def test_keys_are_rounded_after_rotary_positions(base: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = states(running(base, keys=by_token(2)), monkeypatch)
+    seen = states(base, monkeypatch, keys=by_token(2))
     plain = Runner(models.twin(base))
     _, read = plain.run(IDS, record=["blocks.0.attn.hook_rot_k"])
     assert torch.allclose(seen["k"][0][0].transpose(1, 2), read["blocks.0.attn.hook_rot_k"], atol=1e-5)
@@ -163,7 +165,7 @@ def test_tokens_that_are_left_alone_keep_their_numbers(base: models.Model, monke
     for what in ({"inputs": by_token(2)}, {"keys": by_token(2), "values": by_token(2)}):
         assert torch.allclose(running(base, **what, largest=10).run(IDS, last=LAST)[0], plain, atol=1e-4)
         assert not torch.allclose(running(base, **what, largest=3).run(IDS, last=LAST)[0], plain, atol=1e-2)
-    seen = states(running(base, keys=by_token(2), first=True), monkeypatch)
+    seen = states(base, monkeypatch, keys=by_token(2), first=True)
     before, after = seen["k"][2]
     assert torch.equal(before[:, :, 0], after[:, :, 0]) and not torch.equal(before[:, :, 1], after[:, :, 1])
 
@@ -178,7 +180,7 @@ def test_largest_takes_the_largest_that_are_no_padding(base: models.Model) -> No
 
 def test_one_layers_keys_or_values_can_be_left_alone(base: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     own = by_token(2)
-    seen = states(running(base, keys=own, values=own, keys_left=(1,), values_left=(0, 2)), monkeypatch)
+    seen = states(base, monkeypatch, keys=own, values=own, keys_left=(1,), values_left=(0, 2))
     assert (len(seen["k"]), len(seen["v"])) == (2, 1)
 
 

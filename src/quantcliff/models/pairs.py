@@ -58,7 +58,7 @@ def twin(model: Model, name: str | None = None) -> Model:
 
 
 def serve(model: Model, served: Served | None) -> Model:
-    """The same model, of which whoever runs it (`tracing.Runner`) quantizes what `served` says; None changes nothing."""
+    """The same model; whoever runs it (`tracing.Runner`) quantizes what `served` says. None changes nothing."""
     if served is None:
         return model
     content = json.dumps([model.digest, served.content], sort_keys=True)

@@ -1,6 +1,6 @@
-"""Tasks that are solved in context, as facts: what is asked stands in the prompt or follows from it, and is not recalled.
+"""Tasks that are solved in context, as facts: the answer stands in the prompt or follows from it, and is not recalled.
 
-Each is a source of facts, `facts=tasks:NAME`, so that every stage can be asked of it. The prompt ends before the answer;
+Each is a source of facts, `facts=tasks:NAME`, so that every stage can be asked of it. A prompt ends before its answer;
 the subject is what the answer depends on most. Words are plain ones; two-hop questions join two of the embedded facts.
 """
 
@@ -28,12 +28,12 @@ PAIRS = {
     "long short, true false, first last, inside outside, north south, east west, love hate, war peace, life death, "
     "buy sell, win lose, push pull, start end, near far, clean dirty, cheap expensive, thick thin",
     "plurals": "cat cats, dog dogs, car cars, tree trees, book books, house houses, child children, man men, "
-    "woman women, foot feet, tooth teeth, mouse mice, city cities, story stories, baby babies, leaf leaves, wife wives, "
-    "life lives, box boxes, bus buses, class classes, day days, key keys, person people, river rivers, country countries, "
-    "army armies, church churches, hero heroes, potato potatoes, wolf wolves, knife knives, star stars, ship ships, "
-    "king kings, lady ladies",
-    "capitals": "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, Greece Athens, Austria Vienna, "
-    "Russia Moscow, Japan Tokyo, China Beijing, Egypt Cairo, Turkey Ankara, Iran Tehran, Iraq Baghdad, Poland Warsaw, "
+    "woman women, foot feet, tooth teeth, mouse mice, city cities, story stories, baby babies, leaf leaves, "
+    "wife wives, life lives, box boxes, bus buses, class classes, day days, key keys, person people, river rivers, "
+    "country countries, army armies, church churches, hero heroes, potato potatoes, wolf wolves, knife knives, "
+    "star stars, ship ships, king kings, lady ladies",
+    "capitals": "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, Greece Athens, "
+    "Austria Vienna, Russia Moscow, Japan Tokyo, China Beijing, Egypt Cairo, Turkey Ankara, Iran Tehran, Iraq Baghdad, Poland Warsaw, "
     "Sweden Stockholm, Norway Oslo, Denmark Copenhagen, Finland Helsinki, Ireland Dublin, Belgium Brussels, "
     "Hungary Budapest, Canada Ottawa, Cuba Havana, Peru Lima, Chile Santiago, Kenya Nairobi, Thailand Bangkok, "
     "Vietnam Hanoi, India Delhi, Syria Damascus, Lebanon Beirut, Ukraine Kyiv, Bulgaria Sofia, Romania Bucharest, "

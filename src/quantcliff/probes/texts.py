@@ -88,8 +88,8 @@ def embedded() -> Facts:
 def paraphrases(facts: Facts, templates: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
     """The same facts in every wording of their relation: several rows with one number in the column `fact`.
 
-    A fact of a file keeps its one prompt, and so does a task. Where the object stands in the prompt the wording is left out for that fact,
-    and listed in `dropped`.
+    A fact of a file keeps its one prompt, and so does a task. Where the object stands in the prompt the
+    wording is left out for that fact, and listed in `dropped`.
 
     Args:
         templates: wordings by relation; None for those of the fact source.

@@ -64,7 +64,7 @@ class Held:
         return self._made[label]
 
     def serve(self, label: str, served: Served, of: str = FULL, method: str = "served", bits: int = 16) -> str:
-        """Add a variant: `of` ("full" or a variant) with inputs or cache quantized while it runs. Gives back its label."""
+        """Add a variant, `of` ("full" or a variant) with inputs or cache quantized while it runs; gives its label."""
         self._made.add(label, served, of, method, bits)
         return label
 

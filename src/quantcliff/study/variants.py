@@ -20,8 +20,8 @@ REFERENCE_BITS = 4
 
 @dataclass(frozen=True)
 class Variant:
-    """A quantized model of the study; `path` makes the checkpoint when it is first asked for. `served`: what is quantized
-    besides while it runs."""
+    """A quantized model of the study; `path` makes the checkpoint when it is first asked for. `served`: what is
+    quantized besides while it runs."""
 
     label: str
     method: str

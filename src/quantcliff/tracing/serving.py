@@ -5,8 +5,8 @@ forward that it gives a layer with `input_activations`; keys and values, after r
 `QuantizedKVCache`, which stands in the cache's place whether or not there is one. Three things are added here.
 
 - Its "token" strategy keeps the first two axes of a tensor. Of an input these are prompt and token; of keys they are
-  prompt and *head*, and one scale would be shared by all tokens, padding included. So a scale for each token of a head is
-  asked for as one group as wide as the head.
+  prompt and *head*, and one scale would be shared by all tokens, padding included. So a scale for each token of a head
+  is asked for as one group as wide as the head.
 - A scale for each channel (KIVI, arXiv 2402.02750): the same on keys turned over, with tokens in groups. KIVI itself
   leaves the last 128 tokens alone, which would be all of these prompts; here none is.
 - Tokens that are left alone keep their numbers.

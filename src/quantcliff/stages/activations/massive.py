@@ -22,8 +22,8 @@ def measure(runner: Runner, probes: Probes, seed: int = 0) -> pd.DataFrame:
     """One row per layer and measure, means over prompts with bootstrap intervals.
 
     Returns:
-        layer; measure: "first" and "rest" (share of ||h||^2 in the largest channel of the stream after the layer, at the
-        first token and on average over the others), "norm" (norm of the first token over the mean norm of the others),
+        layer; measure: "first" and "rest" (share of ||h||^2 in the largest channel of the stream after the layer, at
+        the first token and on average over the others), "norm" (norm of the first token over the mean of the others),
         "sink" (share of attention that later tokens give the first one, mean over heads); estimate, low, high, n.
     """
     parts: dict[str, list[np.ndarray]] = {"first": [], "rest": [], "norm": [], "sink": []}

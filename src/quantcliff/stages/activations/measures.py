@@ -36,9 +36,9 @@ def measure(study: Study, ways: Sequence[Way], n_prompts: int = 100) -> pd.DataF
 
     Returns:
         way, weights (bits), what, how, bits, measure, estimate, low, high (95%), n, control. Measures: kept; lost_rank
-        (median); forms, responds, repair (as the verdict asks them, NaN where nothing is lost); of attention at the last
-        token, means over layers, in place and clean: jsd (bits, from full precision's pattern), miss (1 - cosine of its
-        output), where (`where`); `MEANS`.
+        (median); forms, responds, repair (as the verdict asks them, NaN where nothing is lost); of attention at the
+        last token, means over layers, in place and clean: jsd (bits, from full precision's pattern), miss (1 - cosine
+        of its output), where (`where`); `MEANS`.
     """
     labels = add(study, ways)
     for way in ways:

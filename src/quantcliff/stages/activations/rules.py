@@ -17,11 +17,11 @@ The mode:
 - *So no collapse*: none of them is a computation collapse by the rule of the verdict.
 - *Keys break where, values break what*: of the damage done to attention, the part that is in its pattern,
   JSD / (JSD + 1 - cosine of the output), is larger with keys quantized than with values, at the same bits and per
-  token alike, at every width of 4, 3 and 2 bits. In place; on clean input it is true by construction (a value changes no
-  pattern of its own layer) and therefore no evidence.
-- *A third kind, lookup failure*, is named only if a damaged variant of quantized keys, on the facts it lost, (a) answers
-  "responds" with yes, (b) gets half of them back when the keys of one single layer are left alone, and (c) does not when
-  the values of that layer are, all keys staying quantized. Expected: (b) fails, and no third kind is named.
+  token alike, at every width of 4, 3 and 2 bits. In place; on clean input it is true by construction (a value changes
+  no pattern of its own layer) and therefore no evidence.
+- *A third kind, lookup failure*, is named only if a damaged variant of quantized keys and values, on the facts it lost,
+  (a) answers "responds" with yes, (b) gets half of them back when the keys of one single layer are left alone, and (c)
+  does not when the values of that layer are, all keys staying quantized. Expected: (b) fails, and none is named.
 
 Scales and repair:
 

@@ -15,7 +15,7 @@ GROUP = 32
 
 @dataclass(frozen=True)
 class Way:
-    """One way. `weights`: bits, 16 for full precision. `what` is quantized, `how`, and in how many `bits`: the fewest."""
+    """One way. `weights`: bits, 16 for full precision. `what` is quantized, `how`, and in how many `bits` (fewest)."""
 
     label: str
     weights: int

@@ -1,7 +1,7 @@
 """Weights, inputs or cache: which of the things that are quantized is to blame for the lost answers?
 
-Each is switched off by itself, and each is left on by itself. *Chosen*, and written down before it was run: a part is to
-blame if at least half of the lost answers return when it alone is off. If that holds of none, the parts are that by
+Each is switched off by itself, and each is left on by itself. *Chosen*, and written down before it was run: a part is
+to blame if at least half of the lost answers return when it alone is off. If that holds of none, the parts are that by
 themselves lose at least half of these answers; and if it holds of none either, it is their sum.
 """
 
