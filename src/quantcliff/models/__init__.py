@@ -1,6 +1,7 @@
 """In: a checkpoint folder or a GGUF file. Out: a plain, dequantized model, what its files state, pairs of models."""
 
 from quantcliff.models import dequantize
+from quantcliff.models.as_served import served_of
 from quantcliff.models.columns import column_order
 from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of, stated_of
 from quantcliff.models.levels import grid_of, infer
@@ -46,6 +47,7 @@ __all__ = [
     "pretrained",
     "quantization_of",
     "serve",
+    "served_of",
     "splice",
     "stacks",
     "stated_of",

@@ -41,6 +41,14 @@ class Served:
     values_left: tuple[int, ...] = ()
 
     @property
+    def words(self) -> str:
+        """`"inputs in 8 bits, keys and values in 4 bits"`"""
+        both = self.keys and self.values and self.keys["num_bits"] == self.values["num_bits"]
+        parts = {"inputs": self.inputs}
+        parts |= {"keys and values": self.keys} if both else {"keys": self.keys, "values": self.values}
+        return ", ".join(f"{name} in {part['num_bits']} bits" for name, part in parts.items() if part)
+
+    @property
     def content(self) -> dict[str, Any]:
         """Plain values that stand for it."""
         return json.loads(json.dumps(asdict(self), sort_keys=True, default=dict))

@@ -33,8 +33,9 @@ PAIRS = {
     "country countries, army armies, church churches, hero heroes, potato potatoes, wolf wolves, knife knives, "
     "star stars, ship ships, king kings, lady ladies",
     "capitals": "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, Greece Athens, "
-    "Austria Vienna, Russia Moscow, Japan Tokyo, China Beijing, Egypt Cairo, Turkey Ankara, Iran Tehran, Iraq Baghdad, Poland Warsaw, "
-    "Sweden Stockholm, Norway Oslo, Denmark Copenhagen, Finland Helsinki, Ireland Dublin, Belgium Brussels, "
+    "Austria Vienna, Russia Moscow, Japan Tokyo, China Beijing, Egypt Cairo, "
+    "Turkey Ankara, Iran Tehran, Iraq Baghdad, Poland Warsaw, Sweden Stockholm, "
+    "Norway Oslo, Denmark Copenhagen, Finland Helsinki, Ireland Dublin, Belgium Brussels, "
     "Hungary Budapest, Canada Ottawa, Cuba Havana, Peru Lima, Chile Santiago, Kenya Nairobi, Thailand Bangkok, "
     "Vietnam Hanoi, India Delhi, Syria Damascus, Lebanon Beirut, Ukraine Kyiv, Bulgaria Sofia, Romania Bucharest, "
     "Australia Canberra",

@@ -65,13 +65,19 @@ class Variants:
         return known[label]
 
     def add(self, label: str, served: Served, of: str = FULL, method: str = "served", bits: int = 16) -> None:
-        """One more variant: full precision, or another variant, with inputs or cache quantized while it runs."""
+        """One more variant: full precision, or another variant, with inputs or cache quantized while it runs.
+
+        Raises:
+            InputError: there is another of that label.
+        """
         if of == FULL:
             folder = models.folder_of(self._parameters.model)
             other = Variant(FULL, FULL, bits, -1, None, lambda: folder)
         else:
             other = self[of]
-        self.asked[label] = replace(other, label=label, method=method, bits=bits, served=served)
+        new = replace(other, label=label, method=method, bits=bits, served=served)
+        if self.asked.setdefault(label, new) != new:
+            raise InputError(f"there is another variant {label!r} already; give this one a name of its own")
 
     def calibration_text(self, method: str) -> list[str]:
         """Documents that a method is calibrated on; none for plain rounding."""
@@ -110,4 +116,5 @@ def _own(folder: Path) -> Variant:
         raise InputError(f"{folder} states no quantization, and its weights lie on no grid; give a quantized model")
     if not isinstance(stated["bits"], int):
         raise InputError(f"{folder} does not state its bits in config.json, so it cannot be held to a standard")
-    return Variant(folder.name, stated["method"], stated["bits"], stated["group_size"], None, lambda: folder)
+    served = models.served_of(folder)
+    return Variant(folder.name, stated["method"], stated["bits"], stated["group_size"], None, lambda: folder, served)

@@ -3,7 +3,7 @@
 In: a study. Out: activations.parquet.
 """
 
-from quantcliff.stages.activations import lookup, massive, tasks, ways
+from quantcliff.stages.activations import lookup, massive, tasks, verdicts, ways
 from quantcliff.stages.activations.edition import (
     FOLDER,
     LOOKUP,
@@ -16,7 +16,9 @@ from quantcliff.stages.activations.edition import (
     weights_of,
 )
 from quantcliff.stages.activations.measures import measure, modes, value
+from quantcliff.stages.activations.outcomes import damaged, is_massive, of_tasks, outcomes
 from quantcliff.stages.activations.ways import Way
 
-__all__ = ["FOLDER", "LOOKUP", "TASKS", "Way", "all_ways", "lookup", "make", "massive", "measure", "modes", "scales",
-           "some_ways", "study_of", "tasks", "value", "ways", "weights_of"]  # fmt: skip
+__all__ = ["FOLDER", "LOOKUP", "TASKS", "Way", "all_ways", "damaged", "is_massive", "lookup", "make", "massive",
+           "measure", "modes", "of_tasks", "outcomes", "scales", "some_ways", "study_of", "tasks", "value", "verdicts",
+           "ways", "weights_of"]  # fmt: skip

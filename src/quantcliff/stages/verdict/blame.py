@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from quantcliff import stats
 from quantcliff.models import Served, serve
 from quantcliff.stages.verdict.pair import Pair
-from quantcliff.study import FULL
+from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner, score
 
 HALF = 0.5
@@ -54,6 +54,26 @@ def measure(pair: Pair) -> pd.DataFrame:
     intervals = [f"{name}{end}" for name, end in product(("returns", "loses"), ("", "_low", "_high"))]
     table = pd.DataFrame(rows, columns=["part", *intervals, "n"])
     return table.assign(blamed=[part in blamed(table) for part in table["part"]])
+
+
+def of_variant(study: Study, label: str, n_prompts: int = 100) -> pd.DataFrame:
+    """`measure` of one variant of a study -> RUN/verdict_blame.parquet."""
+
+    def compute(label: str) -> pd.DataFrame:
+        return measure(Pair(study, label, n_prompts, pd.DataFrame))
+
+    return study.table("verdict_blame", compute, [label], n_prompts=n_prompts)
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """Who is to blame, in words; "" where nothing was asked."""
+    if table.empty:
+        return ""
+    parts = "; ".join(
+        f"with exact {row.part} {row.returns:.0%} return, with them alone quantized {row.loses:.0%} are lost"
+        for row in table.itertuples()
+    )
+    return f"To blame for the lost answers: {' and '.join(blamed(table))} ({parts})."
 
 
 def blamed(table: pd.DataFrame) -> tuple[str, ...]:
