@@ -1,8 +1,8 @@
 """What a checkpoint quantizes beside its weights: inputs of its layers, and the cache of keys and values.
 
-Most of it is run as it is served (`models.served_of`). What is not stays in full precision, so that the answers that are
-measured do not show what it costs, and is named as left out. Scales of inputs that stand in the file are held against
-the inputs that the base really gives.
+Most of it is run as it is served (`models.served_of`). What is not stays in full precision, so that what is measured
+does not show what it costs, and is named as left out. Scales of inputs that stand in the file are held against the
+inputs that the base really gives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
