@@ -54,7 +54,7 @@ class Serving:
         args = QuantizationArgs(**self.served.inputs)
         initialize_module_for_quantization(module, QuantizationScheme(targets=["Linear"], input_activations=args))
         if not args.dynamic:
-            module.input_scale.data.fill_(self.served.scales[name])
+            module.get_parameter("input_scale").data.fill_(self.served.scales[name])
         if self.served.rotated:
             turn = hadamard(module.in_features).to(module.weight)
             module.weight = nn.Parameter(module.weight.detach() @ turn, requires_grad=False)
@@ -118,11 +118,11 @@ class Serving:
             places = torch.arange(-(-n_tokens // size) * size, device=states.device)
             places = torch.minimum(places, self._lengths(states[:, 0, :, 0])[:, None] - 1)  # padding repeats the end
             turned = states.gather(2, places[:, None, :, None].expand(-1, states.shape[1], -1, width)).mT
-            return fake(turned, settings | {"strategy": "group", "group_size": size}).mT[:, :, :n_tokens]
+            return fake(turned, {**settings, "strategy": "group", "group_size": size}).mT[:, :, :n_tokens]
         if settings["strategy"] == "tensor" and not settings["dynamic"]:
             return fake(states, settings, self.served.scales[name])
         if settings["strategy"] == "token":
-            return fake(states, settings | {"strategy": "group", "group_size": width})
+            return fake(states, {**settings, "strategy": "group", "group_size": width})
         return fake(states, settings)
 
 

@@ -51,15 +51,14 @@ def test_modes_follow_the_two_questions() -> None:
 
 
 def test_a_lookup_failure_needs_one_layer_whose_keys_and_not_values_bring_answers_back() -> None:
-    def table(keys: list[float], values: list[float]) -> pd.DataFrame:
-        rows = [("keys", layer, value) for layer, value in enumerate(keys)]
-        rows += [("values", layer, value) for layer, value in enumerate(values)]
+    def table(keys: list[float], values: float) -> pd.DataFrame:
+        rows = [*(("keys", layer, value) for layer, value in enumerate(keys)), ("values", 1, values)]
         return pd.DataFrame(rows, columns=["left", "layer", "estimate"])
 
-    assert named(table([0.1, 0.5], [0.6, 0.4]), 0.5)
-    assert not named(table([0.1, 0.5], [0.1, 0.5]), 0.9)
-    assert not named(table([0.1, 0.49], [0.1, 0.1]), 0.9)
-    assert not named(table([0.1, 0.5], [0.1, 0.1]), 0.49)
+    assert named(table([0.1, 0.5], 0.4), 0.5)
+    assert not named(table([0.1, 0.5], 0.5), 0.9)
+    assert not named(table([0.1, 0.49], 0.1), 0.9)
+    assert not named(table([0.1, 0.5], 0.1), 0.49)
 
 
 def test_the_stage_on_two_ways(study: Study) -> None:
@@ -85,7 +84,8 @@ def test_keys_of_one_layer_alone_left(study: Study) -> None:
     (both,) = cache([2])[:1]
     activations.ways.add(study, [both])
     found = activations.lookup.measure(study, "KV2", 30)
-    assert len(found) == 2 * 8 and (found["n"] == 30).all()
+    assert found["left"].tolist() == ["keys"] * 8 + ["values"] and (found["n"] == 30).all()
+    assert found["layer"].iloc[-1] == found["layer"][found["estimate"][:8].idxmax()]
     assert found["estimate"].between(0, 1).all() and found["estimate"].max() > 0
 
 

@@ -26,7 +26,7 @@ WIDTHS = "8,4,3,2"
 LOOKUP = "KV2"
 """The way that is searched for a lookup failure."""
 
-SIZES = {"n_facts": 150, "n_prompts": 24, "n_questions": 60}
+SIZES = {"n_facts": 150, "n_prompts": 24, "n_questions": 40}
 """Of SmolLM2, which takes long: facts asked, prompts looked into, questions of a task."""
 
 
@@ -53,32 +53,33 @@ def all_ways(study: Study) -> list[Way]:
 
 def some_ways(study: Study) -> list[Way]:
     """Those tried on SmolLM2: without widths at which nothing is lost, the telling ones first."""
-    known = scales(study)
+    by_width = {width: cache((width,)) for width in (2, 3, 4)}
     return [
-        *inputs((8, 4)), *static(known, (8,)), *cache((2,)), *repaired(), *weights_alone((4, 3, 2)), *cache((3,)),
-        *together(), *inputs((6,)), *static(known, (6,)), *cache((4,)), *cache((8,))[:1],
+        *inputs((8, 4)), *static(scales(study), (8,)), *by_width[2], *repaired(), *weights_alone((4, 3, 2)),
+        *by_width[3], *together(), *inputs((6,)), *by_width[4][:3],
     ]  # fmt: skip
 
 
 def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
-    """SmolLM2's tables: `ways`, `massive`, `lookup`, `tasks`, `heads`; a stopped run goes on from its way.
+    """SmolLM2's tables: `ways`, `massive`, `tasks`, `heads`, `lookup`; a stopped run goes on from its way.
 
     Raises:
         InputError: SmolLM2 is not on this machine.
     """
     models.folder_of("smollm2")
     study = study_of("smollm2", run, SIZES["n_facts"], device)
-    found = {"massive": massive.measure(study.runner(FULL), study.sample(SIZES["n_prompts"]), study.seed)}
-    found["ways"] = measure(study, some_ways(study), SIZES["n_prompts"])
-    found["lookup"] = lookup.measure(study, LOOKUP, SIZES["n_prompts"])
     labels = weights_of(study, 8)
 
     def asked(source: str) -> Study:
         return study_of("smollm2", run, SIZES["n_questions"], device, source)
 
-    found["tasks"] = tasks.falls(asked, [study.parameters.facts, *TASKS, "tasks:two-hop"], labels)
-    found["heads"] = tasks.heads(study, labels)
-    return found
+    return {
+        "ways": measure(study, some_ways(study), SIZES["n_prompts"]),
+        "massive": massive.measure(study.runner(FULL), study.sample(SIZES["n_prompts"]), study.seed),
+        "tasks": tasks.falls(asked, [study.parameters.facts, *TASKS, "tasks:two-hop"], labels),
+        "heads": tasks.heads(study, labels),
+        "lookup": lookup.measure(study, LOOKUP, SIZES["n_prompts"]),
+    }
 
 
 def weights_of(study: Study, below: int = 16) -> Sequence[str]:

@@ -1,6 +1,6 @@
 """Is there a third kind of failure, a lookup that fails at one place? The keys, or the values, of one layer left alone.
 
-`rules` says when it would be named.
+`rules` says when it would be named. Values are asked for in the layer alone whose keys bring back most.
 """
 
 from dataclasses import replace
@@ -10,6 +10,7 @@ import pandas as pd
 
 from quantcliff import stats
 from quantcliff.models import serve
+from quantcliff.stages.activations.rules import RETURNS
 from quantcliff.stages.verdict import Pair
 from quantcliff.study import Study
 from quantcliff.tracing import Runner, score
@@ -30,12 +31,15 @@ def measure(study: Study, label: str, n_prompts: int = 100) -> pd.DataFrame:
 
     def compute(label: str) -> pd.DataFrame:
         pair = Pair(study, label, n_prompts, lambda: pd.DataFrame())
-        rows = []
-        for layer in [] if pair.few else range(pair.n_layers):
-            for left in ("keys", "values"):
-                back = stats.share(_right(pair, left, layer))
-                rows.append((left, layer, *map(float, back), len(pair.lost)))
-        return pd.DataFrame(rows, columns=COLUMNS)
+        if pair.few:
+            return pd.DataFrame(columns=COLUMNS)
+
+        def row(left: str, layer: int) -> tuple[object, ...]:
+            return (left, layer, *map(float, stats.share(_right(pair, left, layer))), len(pair.lost))
+
+        table = pd.DataFrame([row("keys", layer) for layer in range(pair.n_layers)], columns=COLUMNS)
+        best = int(table["layer"][table["estimate"].idxmax()])
+        return pd.concat([table, pd.DataFrame([row("values", best)], columns=COLUMNS)], ignore_index=True)
 
     return study.table("activations_lookup", compute, [label], n_prompts=n_prompts)
 
@@ -51,5 +55,5 @@ def _right(pair: Pair, left: str, layer: int) -> np.ndarray:
 def named(table: pd.DataFrame, responds: float) -> bool:
     """Whether the rule asks for a third kind: the network responds, one layer's exact keys bring back half of the lost
     answers, and that layer's exact values do not."""
-    wide = table.pivot(index="layer", columns="left", values="estimate")
-    return bool(responds >= 0.5 and len(wide) and ((wide["keys"] >= 0.5) & (wide["values"] < 0.5)).any())
+    both = table.pivot(index="layer", columns="left", values="estimate").dropna()
+    return bool(responds >= RETURNS and ((both["keys"] >= RETURNS) & (both["values"] < RETURNS)).any())

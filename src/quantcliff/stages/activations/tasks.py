@@ -17,7 +17,7 @@ from quantcliff.tracing import Runner, site
 LENGTH = 20
 """Random tokens that are read twice over."""
 
-STRINGS = 24
+STRINGS = 12
 
 
 def falls(study_of: Callable[[str], Study], sources: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
