@@ -117,3 +117,12 @@ def test_tasks_fall(study: Study, tmp_path) -> None:
     assert two["kept"] <= 0.2 and two["kept_low"] <= two["kept"] <= two["kept_high"]
     assert two["accuracy"] == pytest.approx(two["kept"] * two["known"] / 40, abs=0.03)
     assert 0 < full["floor"] < 1
+
+
+def test_the_deciding_questions_again_of_more_answers(study: Study) -> None:
+    few = activations.measure(study, inputs([3]), 40)
+    more = measures.asked_again(study, inputs([3]), 90)
+    assert more["way"].tolist() == ["W16A3"] * 2 and more["measure"].tolist() == ["forms", "responds"]
+    asked = more.set_index("measure")["n"]
+    lost = int((study.known_scores("W16A3")["rank"] > 1).sum())
+    assert asked["responds"] == min(90, lost) > few.set_index("measure").loc["responds", "n"] == 40

@@ -68,6 +68,25 @@ def _outside(pair: Pair) -> Iterator[Row]:
         yield (row["signal"], row["value"], row["low"], row["high"], row["n"], row.get("control", np.nan))
 
 
+def asked_again(study: Study, ways: Sequence[Way], n_prompts: int) -> pd.DataFrame:
+    """The two deciding questions alone, of more lost answers, where an interval of `measure` held both answers.
+
+    Returns:
+        way, and `COLUMNS`: measure ("forms", "responds"), estimate, low, high, n, control.
+    """
+    labels = add(study, ways)
+
+    def compute(label: str) -> pd.DataFrame:
+        pair = Pair(study, label, n_prompts, lambda: pd.DataFrame())
+        rows = [*forms(pair), responds(pair)]
+        table = pd.DataFrame(rows).rename(columns={"signal": "measure", "value": "estimate"})
+        return table.reindex(columns=COLUMNS)
+
+    found = study.table("activations_again", compute, list(labels.values()), n_prompts=n_prompts)
+    names = {label: way for way, label in labels.items()}
+    return found[COLUMNS].assign(way=found["variant"].map(names))[["way", *COLUMNS]]
+
+
 def responds(pair: Pair) -> dict[str, object]:
     """`causes.responds` as a whole alone, without its profile over layers, which costs much in a deep model."""
     name, layer = "responds", pair.n_layers - 2
