@@ -44,10 +44,10 @@ def table(
     return pd.DataFrame([*rows, *(row for extra in more for row in extra)])
 
 
-def activations(first: float = 0.9, rest: float = 0.05, sink: float = 0.5) -> pd.DataFrame:
+def activations(first: float = 0.9, rest: float = 0.05, sink: float = 0.5, norm: float = 10.0) -> pd.DataFrame:
     rows = [
         (name, layer, value)
-        for name, value in {"first": first, "rest": rest, "sink": sink}.items()
+        for name, value in {"first": first, "rest": rest, "sink": sink, "norm": norm}.items()
         for layer in range(3)
     ]
     return pd.DataFrame(rows, columns=["measure", "layer", "estimate"])
@@ -78,6 +78,9 @@ def test_everything_as_expected() -> None:
 def test_massive_activations(first: float, rest: float, sink: float, massive: str, sinks: str) -> None:
     held = found(activations=activations(first, rest, sink))
     assert (held["the model has massive activations"], held["the model has sinks"]) == (massive, sinks)
+    rule = "the model has massive activations, by the rule that replaced it"
+    assert held[rule] == (HOLDS if first >= 0.5 else FAILS)
+    assert found(activations=activations(first, rest, sink, 9.9))[rule] == FAILS
 
 
 def test_intact_weights_that_do_not_respond() -> None:

@@ -24,7 +24,8 @@ COLUMNS = ["measure", "estimate", "low", "high", "n", "control"]
 MEANS = ("entropy", "sign_flips", "ffn_cosine")
 """Components beside attention's pattern and output, in place, means over layers."""
 
-Row = tuple[str, float, float, float, int, float]
+Row = tuple[object, ...]
+"""In the order of `COLUMNS`."""
 
 
 def measure(study: Study, ways: Sequence[Way], n_prompts: int = 100) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from quantcliff.stages.activations import lookup, massive
 from quantcliff.stages.activations.measures import modes, value
-from quantcliff.stages.activations.rules import FEWEST_LOST, MASSIVE, RETURNS, SINK
+from quantcliff.stages.activations.rules import FEWEST_LOST, MASSIVE, NORM, RETURNS, SINK
 from quantcliff.stages.verdict.questions import BY_NAME
 from quantcliff.stages.verdict.signals import BEST_KEPT
 
@@ -50,9 +50,11 @@ def is_massive(activations: pd.DataFrame) -> bool:
 
 
 def _massive(activations: pd.DataFrame) -> Iterator[Outcome]:
-    first, rest, sink = (massive.middle(activations, name) for name in ("first", "rest", "sink"))
+    first, rest, sink, norm = (massive.middle(activations, name) for name in ("first", "rest", "sink", "norm"))
     words = f"largest channel {first:.0%} of the first token, {rest:.0%} of others"
     yield "the model has massive activations", _said(is_massive(activations)), words
+    held, words = first >= MASSIVE and norm >= NORM, f"its norm is {norm:.0f} times that of others"
+    yield "the model has massive activations, by the rule that replaced it", _said(held), words
     yield "the model has sinks", _said(sink >= SINK), f"{sink:.0%} of attention on the first token"
 
 
@@ -122,8 +124,8 @@ def _cache(table: pd.DataFrame) -> Iterator[Outcome]:
     hurt = hurt[hurt["what"].isin(["keys", "values", "keys and values"])]
     asked = table[table["way"].isin(hurt["way"]) & (table["measure"] == "repair")].set_index("way")["estimate"]
     words = f"{len(asked)} ways, the least {asked.min():.0%} ({asked.idxmin()})" if len(asked) else "none is damaged"
-    held = bool((asked >= BY_NAME["repair"].held_to).all()) if len(asked) else None
-    yield "the cache can be repaired at any width", _said(held), words
+    cured = bool((asked >= BY_NAME["repair"].held_to).all()) if len(asked) else None
+    yield "the cache can be repaired at any width", _said(cured), words
 
 
 def of_tasks(falls: pd.DataFrame, heads: pd.DataFrame, recall: str) -> pd.DataFrame:

@@ -10,6 +10,10 @@ Massive activations (measured first, in full precision):
   token gets at least 30% of the attention there, over heads and later tokens (`SINK`). Expected: SmolLM2 both, the
   embedded model neither. Of a model without massive activations no claim about 4-bit inputs is made beyond itself.
 
+  Replaced when both models had been looked at: "at most a tenth elsewhere" tells a first token that is large from one
+  that is like the others only if these have no large channel of their own, and SmolLM2's have one with a third of their
+  norm. In its place: the first token's norm is at least ten times that of the others (`NORM`). Both are shown.
+
 The mode:
 
 - *Intact weights respond*: every damaged variant of intact weights answers "responds" with yes, whatever its bits.
@@ -56,6 +60,7 @@ FEWEST_LOST = 10
 
 MASSIVE = 0.5
 SINK = 0.3
+NORM = 10.0
 HEADS = 0.3
 
 RETURNS = 0.5

@@ -93,6 +93,6 @@ def _right(pair: Pair, on: set[str]) -> Bool[np.ndarray, " lost"]:
     study = pair.study
     served = study.variant(pair.label).served or Served()
     for part, fields in OFF.items():
-        served = served if part in on else replace(served, **fields)
+        served = served if part in on else replace(served, **fields)  # type: ignore[arg-type]
     model = replace(study.model(pair.label if "weights" in on else FULL), served=None)
     return (score(Runner(serve(model, served)), pair.probes)["rank"] == 1).to_numpy()
