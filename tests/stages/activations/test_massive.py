@@ -46,7 +46,7 @@ def test_the_largest_input_with_and_without_the_first_token(tiny_llama: Path) ->
     hf = model.hf
     with torch.no_grad():
         hf.model.embed_tokens.weight[0] *= 50
-    documents = [[0, 5, 9, 12], [0, 7, 30]]
+    documents = [[0, 5], [0, 7]]
     found = massive.largest(model, documents)
     names = models.linears(hf.config)
     assert set(found["all"]) == set(found["rest"]) == set(names)
