@@ -104,6 +104,7 @@ def test_keys_and_values() -> None:
 def test_scales_and_rotation() -> None:
     assert found({"W16A8 static": 0.9})["static is worse"] == FAILS
     assert found({"W16A8 static -first": 0.74})["the first token is why"] == FAILS
+    assert found({"W16A8 static": 0.4, "W16A8 static -first": 0.66})["the first token is why"] == FAILS
     assert found({"W16A4 -first": 0.66})["the first token is why"] == FAILS
     assert found({"W16A8 static": 0.95, "W16A8 static -first": 0.99})["the first token is why"] == UNKNOWN
     assert found({"W16A4 rotated": 0.39})["rotation helps 4-bit inputs"] == FAILS
