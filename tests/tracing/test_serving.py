@@ -211,3 +211,10 @@ def test_a_layer_fed_with_a_stream_quantizes_it_too(base: models.Model) -> None:
     assert not torch.allclose(
         own.run(stream, start_layer=2, last=LAST)[0], plain.run(stream, start_layer=2, last=LAST)[0], atol=1e-2
     )
+
+
+def test_the_last_token_alone_is_what_it_is_among_all(base: models.Model) -> None:
+    """Where the head runs at last tokens only, the last block still sees which token is the first."""
+    runner = running(base, inputs=by_token(2), first=True)
+    whole = runner.logits(IDS[:1])[:, -1]
+    assert torch.allclose(runner.run(IDS[:1], last=LAST[:1])[0], whole, atol=1e-5)

@@ -18,7 +18,7 @@ def _of(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     return table[table["measure"] == measure].drop(columns="measure")
 
 
-def kept(table: pd.DataFrame) -> alt.LayerChart:
+def kept(table: pd.DataFrame, model: str = "this model") -> alt.LayerChart:
     """Answers kept over bits, a line for each of `FAMILIES`; `measure`'s table."""
     rows = _of(table, "kept")
     parts = [
@@ -36,8 +36,8 @@ def kept(table: pd.DataFrame) -> alt.LayerChart:
             alt.Y("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
             alt.Color("family:N", title=None, scale=scale, legend=alt.Legend(columns=3)), tooltip=tips,
         ),
-        "What is quantized, and in how many bits",
-        f"Share of full precision's right answers kept: {words}.",
+        f"What {model} keeps, by what is quantized",
+        f"Share of full precision's right answers kept: {words}.", height=220,
     )  # fmt: skip
 
 
@@ -59,18 +59,22 @@ def attention(table: pd.DataFrame) -> alt.LayerChart:
     points = base.mark_point(filled=True, size=55, opacity=0.8).encode(
         alt.Color("what:N", title=None, scale=scale, legend=SHORT), tooltip=tips
     )
-    far = rows[rows["miss"] > 0.15]
+    far = rows[(rows["miss"] > 0.15) & ~rows["way"].str.contains("-first")]
     labels = (
-        base.transform_filter("datum.miss > 0.15").mark_text(align="right", dx=-7, fontSize=10).encode(text="way:N")
+        alt.Chart(far)
+        .encode(base.encoding.x, base.encoding.y)
+        .mark_text(align="right", dx=-7, fontSize=10)
+        .encode(text="way:N")
     )
     words = "; ".join(f"{row.way} {row.jsd:.2f} and {row.miss:.2f}" for row in far.itertuples())
     return finish(
         alt.layer(points, labels), "Where attention looks, and what it brings",
         f"Divergence of attention's pattern and one minus the cosine of its output, a point for each way: {words}.",
+        height=220,
     )  # fmt: skip
 
 
-def repairs(table: pd.DataFrame, ways: list[str]) -> alt.LayerChart:
+def repairs(table: pd.DataFrame, ways: list[str], model: str = "this model") -> alt.LayerChart:
     """Answers kept by some ways beside each other, with intervals; `measure`'s table."""
     rows = _of(table, "kept").set_index("way").loc[ways].reset_index()
     words = "; ".join(f"{row.way} {row.estimate:.0%}" for row in rows.itertuples())
@@ -80,8 +84,8 @@ def repairs(table: pd.DataFrame, ways: list[str]) -> alt.LayerChart:
     base = alt.Chart(rows).encode(alt.Y("way:N", title=None, sort=None, axis=alt.Axis(labelLimit=130)), color=color)
     bars = base.mark_rule(strokeWidth=2).encode(alt.X("low:Q", title="answers kept"), x2="high:Q")
     return finish(
-        alt.layer(bars, base.mark_point(size=60).encode(share, tooltip=tips)), "What leaving tokens alone brings back",
-        f"Share of full precision's right answers kept: {words}.", height=28 * len(rows) + 20,
+        alt.layer(bars, base.mark_point(size=60).encode(share, tooltip=tips)), f"What brings answers of {model} back",
+        f"Share of full precision's right answers kept: {words}.", height=20 * len(rows) + 10,
     )  # fmt: skip
 
 
@@ -116,7 +120,7 @@ def sinks(tables: pd.DataFrame) -> alt.LayerChart:
     words = "; ".join(f"{name} {value:.0%} at most" for name, value in means.items())
     scale = alt.Scale(domain=names, range=[NEUTRAL, "#d1495b"][: len(names)])
     chart = lines(
-        rows, alt.X("depth:Q", title="depth (0 first layer, 1 last)"),
+        rows, alt.X("depth:Q", title="depth (0 first layer, 1 last)", axis=alt.Axis(tickCount=5)),
         alt.Y("estimate:Q", title="share in the largest channel", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
         alt.Color("model:N", title=None, scale=scale, legend=SHORT),
         tooltip=["model", "layer", alt.Tooltip("estimate", format=".1%")],

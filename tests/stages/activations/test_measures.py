@@ -22,8 +22,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_the_where_share_by_hand() -> None:
     assert float(measures.where(np.array([0.1, 0.3]), np.array([0.5, 0.7]))) == pytest.approx(0.2 / 0.8)
     assert float(measures.where(0.3, 0.1)) == pytest.approx(0.75)
-    batch = measures.where(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 1.0]]), axis=1)
-    assert batch.tolist() == pytest.approx([0.5, 0.5])
+    batch = measures.where(np.array([[0.0, 0.5], [1.0, 1.0]]), np.array([[1.0, 0.5], [1.0, 2.0]]), axis=1)
+    assert batch.tolist() == pytest.approx([0.25, 0.4])
 
 
 def test_means_over_layers_leave_out_what_has_no_value() -> None:
