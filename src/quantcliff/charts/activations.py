@@ -37,7 +37,7 @@ def kept(table: pd.DataFrame, model: str = "this model") -> alt.LayerChart:
             alt.Color("family:N", title=None, scale=scale, legend=alt.Legend(columns=3)), tooltip=tips,
         ),
         f"What {model} keeps, by what is quantized",
-        f"Share of full precision's right answers kept: {words}.", height=220,
+        f"Share of full precision's right answers kept: {words}.", height=180,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def attention(table: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(points, labels), "Where attention looks, and what it brings",
         f"Divergence of attention's pattern and one minus the cosine of its output, a point for each way: {words}.",
-        height=220,
+        height=180,
     )  # fmt: skip
 
 
@@ -127,5 +127,5 @@ def sinks(tables: pd.DataFrame) -> alt.LayerChart:
     )  # fmt: skip
     return finish(
         alt.layer(chart, reference(0.5, "massive")), "Massive activations at the first token",
-        f"Share of the first token's squared norm in its largest channel: {words}.", height=220,
+        f"Share of the first token's squared norm in its largest channel: {words}.", height=180,
     )  # fmt: skip
