@@ -14,6 +14,7 @@ import torch
 
 from quantcliff import atlas, models, tables
 from quantcliff.errors import InputError
+from quantcliff.models import Served, by_token
 from quantcliff.probes import Probes
 from quantcliff.quantizers import Scheme, quantize
 from quantcliff.study import FULL, Study, answers, held, shelf, variants
@@ -374,3 +375,22 @@ def test_models_that_cannot_be_studied(make: Make, tiny_llama: Path, tiny_gemma:
 def test_an_unknown_variant(make: Make) -> None:
     with pytest.raises(InputError, match="no variant 'rtn-3bit-g16'; this study has full, rtn-4bit-g16, rtn-2bit-g16"):
         make().runner("rtn-3bit-g16")
+
+
+def test_a_served_variant_runs_on_the_models_own_weights_and_has_tables_of_its_own(tmp_path: Path) -> None:
+    study = Study("atlas", method="rtn", bits="4", n_facts=30, run=tmp_path)
+    coarse, fine = (Served(keys=by_token(bits, False)) for bits in (2, 8))
+    one, two = (study.serve(name, served) for name, served in (("K2", coarse), ("K8", fine)))
+    other = study.serve("W4K8", fine, of="rtn-4bit-g128", method="both", bits=4)
+    assert list(study.variants) == ["rtn-4bit-g128", one, two, other]
+    ranks = {label: study.scores(label)["kl"].mean() for label in study.variants}
+    assert ranks["K2"] > 10 * ranks["K8"] and ranks["W4K8"] > 10 * ranks["K8"]
+    labels = ("K8", "W4K8", "rtn-4bit-g128")
+    weight = {label: study.model(label).hf.model.layers[0].mlp.up_proj.weight for label in labels}
+    assert torch.equal(weight["K8"], study.base.hf.model.layers[0].mlp.up_proj.weight)
+    assert torch.equal(weight["W4K8"], weight["rtn-4bit-g128"]) and not torch.equal(weight["W4K8"], weight["K8"])
+    row = study.scores("W4K8").iloc[0]
+    assert (row["method"], row["bits"], row["variant"]) == ("both", 4, "W4K8")
+    assert study.serve("K2", coarse) == "K2"
+    with pytest.raises(InputError, match="another variant 'K2'"):
+        study.serve("K2", fine)

@@ -74,7 +74,12 @@ def _diagnose(
         about = f"{about} {beyond}"
         say(beyond)
     shown = pd.DataFrame(columns=COLUMNS) if stop else examples(study, label)
-    content = {"about": about, "made": how, **report.as_json(found), "examples": report.records(shown)}
+    blamed = pd.DataFrame() if stop or not study.variants[label].served else verdict.blame.of_variant(study, label)
+    if words := verdict.blame.sentence(blamed):
+        about = f"{about} {words}"
+        say(words)
+    content = {"about": about, "made": how, **report.as_json(found), "blame": report.records(blamed)}
+    content |= {"examples": report.records(shown)}
     disk.write(folder / "verdict.json", json.dumps(content, indent=1) + "\n")
     disk.write(folder / "verdict.html", page(found, measured, stored, shown, about, how))
     if not stop:
@@ -112,7 +117,8 @@ def _about(study: Study, base: str | Path, quantized: str | Path) -> str:
         groups = f"blocks of {block[0]} by {block[1]}"
     bits = f"{variant.bits}-bit floats" if "kind" in stated else f"{variant.bits} bits"
     asked = f"next tokens of {study.parameters.text}" if study.parameters.text else f"facts of {study.parameters.facts}"
+    served = f"; {variant.served.words}, as it is served" if variant.served else ""
     return (
-        f"{quantized} ({variant.method}, {bits}, {groups}) beside {base}, asked "
+        f"{quantized} ({variant.method}, {bits}, {groups}{served}) beside {base}, asked "
         f"{len(study.probes)} {asked}, seed {study.seed}."
     )

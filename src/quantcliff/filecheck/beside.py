@@ -1,7 +1,8 @@
 """What a checkpoint quantizes beside its weights: inputs of its layers, and the cache of keys and values.
 
-A plain model keeps these in full precision, so that the answers measured here do not show what they cost. They are
-named as left out; scales of inputs that stand in the file are held against the inputs that the base really gives.
+Most of it is run as it is served (`models.served_of`). What is not stays in full precision, so that what is measured
+does not show what it costs, and is named as left out. Scales of inputs that stand in the file are held against the
+inputs that the base really gives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from quantcliff.filecheck.inputs import on_inputs
-from quantcliff.models import Model, layer_of, linears, stated_of
+from quantcliff.models import Model, Served, layer_of, linears, served_of, stated_of
 
 LOST = 0.5
 """Share of an input that its scale may lose, ||x - Q(x)|| / ||x||: *chosen*; 8 bits that fit lose a hundredth."""
@@ -20,17 +21,17 @@ LOST = 0.5
 
 def left_out(folder: Path) -> list[str]:
     """One sentence for each thing that is quantized beside weights and whose cost is not measured."""
-    stated = stated_of(folder)
+    stated, run = stated_of(folder), served_of(folder) or Served()
     found = []
     for group in stated.get("config_groups", {}).values():
         for kind, words in (("input_activations", "inputs"), ("output_activations", "outputs")):
-            if scheme := group.get(kind):
+            if (scheme := group.get(kind)) and not (kind == "input_activations" and run.inputs):
                 how = "as they come" if scheme.get("dynamic") else "with scales that stand in the file"
                 found.append(
                     f"activations are quantized too ({words} of its layers, {_words(scheme)}, {how}); that is left out "
                     "of the answers measured here"
                 )
-    if scheme := stated.get("kv_cache_scheme"):
+    if (scheme := stated.get("kv_cache_scheme")) and not run.keys:
         found.append(f"its cache of keys and values is quantized too ({_words(scheme)}); that is left out here")
     return list(dict.fromkeys(found))
 

@@ -1,6 +1,7 @@
 """In: a checkpoint folder or a GGUF file. Out: a plain, dequantized model, what its files state, pairs of models."""
 
 from quantcliff.models import dequantize
+from quantcliff.models.as_served import served_of
 from quantcliff.models.columns import column_order
 from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of, stated_of
 from quantcliff.models.levels import grid_of, infer
@@ -15,12 +16,16 @@ from quantcliff.models.loading import (
     pretrained,
     tokenizer_of,
 )
-from quantcliff.models.pairs import check_pair, splice, twin
+from quantcliff.models.pairs import check_pair, serve, splice, twin
+from quantcliff.models.served import Served, by_tensor, by_token, in_groups
 
 __all__ = [
     "DTYPES",
     "LAYER",
     "Model",
+    "Served",
+    "by_tensor",
+    "by_token",
     "check_device",
     "check_dtype",
     "check_pair",
@@ -32,6 +37,7 @@ __all__ = [
     "folder_of",
     "grid_of",
     "has_stacked_experts",
+    "in_groups",
     "infer",
     "layer_of",
     "linears",
@@ -40,6 +46,8 @@ __all__ = [
     "place",
     "pretrained",
     "quantization_of",
+    "serve",
+    "served_of",
     "splice",
     "stacks",
     "stated_of",

@@ -24,6 +24,7 @@ from quantcliff.errors import InputError, first_line
 from quantcliff.models import dequantize, experts, gguf_file
 from quantcliff.models.folders import config_of, digest_of, folder_of, named, stated_of
 from quantcliff.models.linears import place
+from quantcliff.models.served import Served
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,13 +33,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Model:
     """A causal language model in evaluation mode, with eager attention and no gradients.
 
-    `digest` names the content: equal weights, configuration and dtype, equal digest.
+    `digest` names the content: equal weights, configuration, dtype and `served`, equal digest. `served`: what whoever
+    runs it must quantize on the way (`models.served`); `hf` by itself does not.
     """
 
     hf: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     digest: str
+    served: Served | None = None
 
 
 def default_device() -> str:

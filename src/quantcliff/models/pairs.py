@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from quantcliff.errors import InputError
 from quantcliff.models.linears import place
 from quantcliff.models.loading import Model
+from quantcliff.models.served import Served
 
 PROBE_TEXT = "Rome, the river Thames & 1984: Ça va? Über 東京 \u0645\u0631\u062d\u0628\u0627 \t x_1 = 2.5e-3;"
 
@@ -53,6 +55,14 @@ def twin(model: Model, name: str | None = None) -> Model:
     weights may be read; copy them (`copy.deepcopy(model.hf)`) before you change any."""
     shared = {id(tensor): tensor for tensor in [*model.hf.parameters(), *model.hf.buffers()]}
     return replace(model, hf=copy.deepcopy(model.hf, shared), name=name or model.name)
+
+
+def serve(model: Model, served: Served | None) -> Model:
+    """The same model; whoever runs it (`tracing.Runner`) quantizes what `served` says. None changes nothing."""
+    if served is None:
+        return model
+    content = json.dumps([model.digest, served.content], sort_keys=True)
+    return replace(model, served=served, digest=hashlib.sha256(content.encode()).hexdigest()[:16])
 
 
 def splice(base: Model, other: Model, take: Callable[[str], bool]) -> Model:

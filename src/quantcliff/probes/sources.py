@@ -13,7 +13,7 @@ import numpy as np
 from quantcliff import smollm2
 from quantcliff.atlas import text
 from quantcliff.errors import InputError
-from quantcliff.probes import files, published
+from quantcliff.probes import files, published, tasks
 from quantcliff.probes.rows import Drop, Found, Row
 
 FILES = (".jsonl", ".json", ".csv", ".tsv")
@@ -24,6 +24,9 @@ BANDS = 5
 LIMIT = 5
 """At most so many embedded facts of one relation share an object, so that guessing it scores near nothing."""
 
+
+QUESTIONS = 400
+"""Of a task, where it is not said how many."""
 
 WORDINGS = 5
 """An odd number, so that most of them is never a tie."""
@@ -40,13 +43,16 @@ def find(source: str | Path, n_facts: int | None = None, seed: int = 0) -> Found
         return atlas(n_facts, seed)
     if str(source) == "smollm2":
         return files.table(smollm2.FACTS)
+    if str(source).startswith(tasks.PREFIX):
+        rows = tasks.rows(str(source), n_facts or QUESTIONS, seed)
+        return Found(rows, [], dict(Counter(row.relation for row in rows)))
     if path.is_dir():
         return published.folder(path)
     if path.is_file() and path.suffix in FILES:
         return files.table(path)
     raise InputError(
-        f"{source} is no fact source; give 'atlas', 'smollm2', a ParaRel or LAMA folder, or a file that ends in "
-        f"{', '.join(FILES)}"
+        f"{source} is no fact source; give 'atlas', 'smollm2', a task such as 'tasks:induction', a ParaRel or LAMA "
+        f"folder, or a file that ends in {', '.join(FILES)}"
     )
 
 

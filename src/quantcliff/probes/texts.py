@@ -9,7 +9,7 @@ import pandas as pd
 
 from quantcliff import smollm2
 from quantcliff.errors import InputError
-from quantcliff.probes import sources
+from quantcliff.probes import sources, tasks
 from quantcliff.probes.rows import Drop, Row
 
 DROPPED = ("relation", "subject", "reason")
@@ -38,8 +38,8 @@ def load(source: str | Path, *, n_facts: int | None = None, seed: int = 0) -> Fa
 
     Args:
         source: "atlas" (the embedded facts, each in the template it was never trained on, drawn so that at most
-            five facts share relation and object), "smollm2" (those that SmolLM2 answers, `knowledge`), a ParaRel or
-            LAMA folder, or a file (`files.table`).
+            five facts share relation and object), "smollm2" (those that SmolLM2 answers, `knowledge`), a task
+            (`tasks`), a ParaRel or LAMA folder, or a file (`files.table`).
 
     Raises:
         InputError: the source is none of these, a line of it is broken, no fact is left, or `n_facts` is below 1.
@@ -47,13 +47,18 @@ def load(source: str | Path, *, n_facts: int | None = None, seed: int = 0) -> Fa
     if n_facts is not None and n_facts < 1:
         raise InputError(f"n_facts is {n_facts}; ask for at least one fact")
     rows, drops, lines = sources.find(source, n_facts, seed)
-    rows, trivial = _without_trivial(rows)
+    rows, trivial = (rows, []) if _in_context(source) else _without_trivial(rows)
     if not rows:
         raise InputError(f"{source} holds no fact that can be asked: in every one the object stands in the prompt")
     if n_facts is not None and n_facts < len(rows):
         chosen = np.random.default_rng(seed).permutation(len(rows))[:n_facts]
         rows = [rows[index] for index in sorted(chosen)]
     return Facts(_frame(rows), pd.DataFrame([*drops, *trivial], columns=list(DROPPED)), str(source), lines)
+
+
+def _in_context(source: str | Path) -> bool:
+    """Whether answers may stand in their prompt, since finding them there is what is asked."""
+    return str(source).startswith(tasks.PREFIX)
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
@@ -83,12 +88,14 @@ def embedded() -> Facts:
 def paraphrases(facts: Facts, templates: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
     """The same facts in every wording of their relation: several rows with one number in the column `fact`.
 
-    A fact of a file keeps its one prompt. Where the object stands in the prompt the wording is left out for that fact,
-    and listed in `dropped`.
+    A fact of a file keeps its one prompt, and so does a task. Where the object stands in the prompt the
+    wording is left out for that fact, and listed in `dropped`.
 
     Args:
         templates: wordings by relation; None for those of the fact source.
     """
+    if _in_context(facts.name):
+        return facts
     templates = sources.wordings(facts.name) if templates is None else templates
     numbers, rows = [], []
     for fact in facts.rows.itertuples():

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from quantcliff import models
-from quantcliff.models import Model
+from quantcliff.models import Model, Served
 from quantcliff.study.parameters import Parameters
 from quantcliff.study.variants import FULL, Variant, Variants
 from quantcliff.tracing import Runner
@@ -63,6 +63,11 @@ class Held:
         """The variant or reference of that label. Raises InputError where there is none."""
         return self._made[label]
 
+    def serve(self, label: str, served: Served, of: str = FULL, method: str = "served", bits: int = 16) -> str:
+        """Add a variant, `of` ("full" or a variant) with inputs or cache quantized while it runs; gives its label."""
+        self._made.add(label, served, of, method, bits)
+        return label
+
     def model(self, label: str) -> Model:
         """ "full" or a variant, dequantized: modules of your own on weights that all users of this study share, so copy
         a weight before you change it (`models.twin`)."""
@@ -82,7 +87,8 @@ class Held:
             if len(self._models) == VARIANTS_HELD:
                 oldest, _ = self._models.popitem(last=False)
                 self._runners.pop(oldest, None)
-            self._models[label] = self._load(self.variant(label).path, label)
+            variant = self.variant(label)
+            self._models[label] = models.serve(self._load(variant.path, label), variant.served)
         self._models.move_to_end(label)
         return self._models[label]
 

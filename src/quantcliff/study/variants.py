@@ -1,12 +1,13 @@
 """The quantized models of a study: which there are, and how each checkpoint comes to be when it is first asked for."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from quantcliff import models, quantizers
 from quantcliff.errors import InputError
+from quantcliff.models import Served
 from quantcliff.quantizers import Scheme
 from quantcliff.study.parameters import Parameters
 
@@ -19,7 +20,8 @@ REFERENCE_BITS = 4
 
 @dataclass(frozen=True)
 class Variant:
-    """A quantized model of the study; `path` makes the checkpoint when it is first asked for."""
+    """A quantized model of the study; `path` makes the checkpoint when it is first asked for. `served`: what is
+    quantized besides while it runs."""
 
     label: str
     method: str
@@ -28,6 +30,7 @@ class Variant:
     scheme: Scheme | None
     """None for a checkpoint that the reader brought."""
     make: Callable[[], Path] = field(repr=False, compare=False)
+    served: Served | None = None
 
     @cached_property
     def path(self) -> Path:
@@ -61,6 +64,21 @@ class Variants:
             raise InputError(f"there is no variant {label!r}; this study has {', '.join([FULL, *self.asked])}")
         return known[label]
 
+    def add(self, label: str, served: Served, of: str = FULL, method: str = "served", bits: int = 16) -> None:
+        """One more variant: full precision, or another variant, with inputs or cache quantized while it runs.
+
+        Raises:
+            InputError: there is another of that label.
+        """
+        if of == FULL:
+            folder = models.folder_of(self._parameters.model)
+            other = Variant(FULL, FULL, bits, -1, None, lambda: folder)
+        else:
+            other = self[of]
+        new = replace(other, label=label, method=method, bits=bits, served=served)
+        if self.asked.setdefault(label, new) != new:
+            raise InputError(f"there is another variant {label!r} already; give this one a name of its own")
+
     def calibration_text(self, method: str) -> list[str]:
         """Documents that a method is calibrated on; none for plain rounding."""
         if method == "rtn":
@@ -74,9 +92,13 @@ class Variants:
         """What stands for a variant's weights, beside its base, where a table must know whether they changed."""
         if label == FULL:
             return None
-        if scheme := self[label].scheme:
-            return [asdict(scheme), self.calibration_text(scheme.method)]
-        return models.digest_of(self[label].path)
+        variant = self[label]
+        found: object = None
+        if scheme := variant.scheme:
+            found = [asdict(scheme), self.calibration_text(scheme.method)]
+        else:
+            found = models.digest_of(variant.path)
+        return [found, variant.served.content] if variant.served else found
 
     def _scheme(self, method: str, bits: int) -> Variant:
         scheme = Scheme(method=method, bits=bits, group_size=self._parameters.group_size)
@@ -94,4 +116,5 @@ def _own(folder: Path) -> Variant:
         raise InputError(f"{folder} states no quantization, and its weights lie on no grid; give a quantized model")
     if not isinstance(stated["bits"], int):
         raise InputError(f"{folder} does not state its bits in config.json, so it cannot be held to a standard")
-    return Variant(folder.name, stated["method"], stated["bits"], stated["group_size"], None, lambda: folder)
+    served = models.served_of(folder)
+    return Variant(folder.name, stated["method"], stated["bits"], stated["group_size"], None, lambda: folder, served)

@@ -41,10 +41,11 @@ _TRIED: WeakKeyDictionary[Runner, bool] = WeakKeyDictionary()
 def resumes(runner: Runner) -> bool:
     """Whether going on after some tokens gives what the whole prompt gives.
 
-    It is tried once, on eight tokens: nothing else warns of an architecture whose blocks look back in some other way.
+    It is tried once, on eight tokens: nothing else warns of an architecture whose blocks look back in some other way. A
+    model that quantizes while it runs may share scales between tokens, and never does.
     """
     if runner not in _TRIED:
-        _TRIED[runner] = _tried(runner)
+        _TRIED[runner] = runner.serving is None and _tried(runner)
     return _TRIED[runner]
 
 

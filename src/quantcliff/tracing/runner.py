@@ -1,5 +1,7 @@
 """One model, run with hooks: the only place that touches TransformerLens.
 
+What a model quantizes while it runs (`Model.served`) is quantized here, in every forward pass (`serving`).
+
 A site is a named point in the network. `Runner.run` reads tensors at sites and may replace them on the way; hooks live
 for one call only. What an edit reaches, tried on Llama, Gemma 2, Qwen 3 and GPT-NeoX (tests/tracing/test_trace.py):
 
@@ -25,6 +27,7 @@ from transformers import Cache
 
 from quantcliff.errors import InputError
 from quantcliff.models import Model
+from quantcliff.tracing.serving import Serving
 from quantcliff.tracing.sites import SITES, drop_expert_aliases, site
 
 Edit = Callable[[Tensor], Tensor]
@@ -51,10 +54,13 @@ class Runner:
         self.block_size, self.head_size = _sizes(model)
         model.hf.set_attn_implementation("eager")
         name = type(model.hf).__name__
+        self.serving = Serving(model.hf, model.served) if model.served else None
         try:
             self.bridge = build_bridge_from_module(model.hf.eval(), name, hf_config=model.hf.config)
         except ValueError as error:
             raise InputError(f"{model.name}: TransformerLens cannot wrap the architecture {name} ({error}).") from error
+        if self.serving:
+            self.serving.cache(self.bridge.blocks)
         self.device = next(model.hf.parameters()).device
         self.of_experts = ("gate", "up", "post") if drop_expert_aliases(self.bridge) else ()
         self._in_tuple: bool | None = None
@@ -132,6 +138,8 @@ class Runner:
         missing = {name for name, _ in hooks} - set(self.bridge.hook_dict)
         if missing:
             raise InputError(f"{self.model.name} has no site {min(missing)}: leave that kind of activation out.")
+        if self.serving:
+            self.serving.lengths = None if last is None or not len(last) else last.to(self.device) + 1
         logits = self._forward(ids.to(self.device), hooks, start_layer, end_layer, past)
         if not bool(torch.isfinite(logits).all()):
             raise InputError(self.first_bad(ids, edits, start_layer))
@@ -177,6 +185,7 @@ class Runner:
 
         found: list[tuple[str, Callable]] = [("unembed.hook_in", pick)]
         ends = {f"{ffn}.hook_in": begin, f"{ffn}.hook_out": end}
+        inner = inner and self.serving is None  # which tells tokens apart by their place
         free = {site(kind, layer) for kind in shown}.isdisjoint(names) and set(ends) <= set(self.bridge.hook_dict)
         if inner and free and self._ffn_reads_one_stream:
             found += ends.items()

@@ -3,6 +3,7 @@
 In: a study. Out: verdict.parquet.
 """
 
+from quantcliff.stages.verdict import blame
 from quantcliff.stages.verdict.pair import Pair
 from quantcliff.stages.verdict.questions import QUESTIONS
 from quantcliff.stages.verdict.rule import (
@@ -15,6 +16,7 @@ from quantcliff.stages.verdict.rule import (
     Verdict,
     decide,
     first_layers,
+    joined,
     measure,
     verdicts,
 )
@@ -29,8 +31,10 @@ __all__ = [
     "STEP",
     "Pair",
     "Verdict",
+    "blame",
     "decide",
     "first_layers",
+    "joined",
     "measure",
     "verdicts",
 ]

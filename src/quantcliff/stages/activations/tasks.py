@@ -1,0 +1,82 @@
+"""Recall and computation side by side: in which order do tasks fall with bits, and are the induction heads lost?"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+
+from quantcliff import stats
+from quantcliff.probes import tasks
+from quantcliff.stages.activations.rules import HEADS
+from quantcliff.stages.macro import majority_guess
+from quantcliff.study import FULL, Study
+from quantcliff.tracing import Runner, site
+
+LENGTH = 20
+"""Random tokens that are read twice over."""
+
+STRINGS = 12
+
+
+def falls(study_of: Callable[[str], Study], sources: Sequence[str], labels: Sequence[str]) -> pd.DataFrame:
+    """Accuracy in full precision, and the share of it that each variant keeps, for every source of facts.
+
+    Args:
+        study_of: from a source of facts to a study of it.
+        labels: of the studies' variants.
+
+    Returns:
+        task (the source), variant, bits, accuracy, accuracy_low, accuracy_high (all questions, Wilson), floor (chance,
+        or what the most frequent answer scores, whichever is more), n; kept, kept_low, kept_high (of the answers that
+        full precision gets right), known. Of "full" kept is 1.
+    """
+    rows = []
+    for source in sources:
+        study = study_of(source)
+        task = tasks.TASKS.get(source.removeprefix(tasks.PREFIX))
+        floor = max(task.chance or 0.0 if task else 0.0, majority_guess(study.probes))
+        right = (study.scores(FULL)["rank"] == 1).to_numpy()
+        for label in [FULL, *labels]:
+            own = right if label == FULL else (study.scores(label)["rank"] == 1).to_numpy()
+            bits = 16 if label == FULL else study.variant(label).bits
+            kept = stats.share(own[right])
+            rows.append((source, label, bits, *stats.share(own), floor, len(own), *kept, int(right.sum())))
+    names = [f"{name}{end}" for name in ("accuracy", "kept") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["task", "variant", "bits", *names[:3], "floor", "n", *names[3:], "known"])
+
+
+def induction(runner: Runner, seed: int = 0) -> Float[np.ndarray, "layer head"]:
+    """Attention that each head pays, while it reads a random string again, to what followed the same token before;
+    mean over tokens and strings. Chance is about 1 in 30."""
+    ids = twice(runner.vocab, seed)
+    places = torch.arange(LENGTH - 1)
+    found = []
+    names = [site("pattern", layer) for layer in range(runner.n_layers)]
+    _, seen = runner.run(ids, record=names, last=torch.full((len(ids),), ids.shape[1] - 1))
+    for name in names:
+        found.append(seen[name][:, :, LENGTH + 1 + places, places + 2].float().mean((0, 2)).cpu().numpy())
+    return np.stack(found)
+
+
+def twice(vocab: int, seed: int = 0) -> Int[torch.Tensor, "string pos"]:
+    """Token 0, then random tokens, then the same again."""
+    draw = np.random.default_rng(seed)
+    string = draw.integers(vocab // 4, vocab, (STRINGS, LENGTH))
+    return torch.from_numpy(np.concatenate([np.zeros((STRINGS, 1), dtype=np.int64), string, string], 1))
+
+
+def heads(study: Study, labels: Sequence[str]) -> pd.DataFrame:
+    """Induction heads of full precision (more than `HEADS` of their attention), and what becomes of them.
+
+    Returns:
+        variant, layer, head, score, of the heads that are one in full precision.
+    """
+    full = induction(study.runner(FULL), study.seed)
+    chosen = np.argwhere(full > HEADS)
+    rows = []
+    for label in [FULL, *labels]:
+        own = full if label == FULL else induction(study.runner(label), study.seed)
+        rows += [(label, int(layer), int(head), float(own[layer, head])) for layer, head in chosen]
+    return pd.DataFrame(rows, columns=["variant", "layer", "head", "score"])
