@@ -38,9 +38,9 @@ def costs(
 def summed(
     task: Float[np.ndarray, "unit option"], general: Float[np.ndarray, "unit option"], beta: float = BETA
 ) -> Float[np.ndarray, "unit option"]:
-    """beta task + (1 - beta) general, each divided by its own sum over units and widths, so that neither unit (nats an
-    answer, nats a token) decides. The paper's normalisation is not public."""
-    return beta * task / task.sum() + (1 - beta) * general / general.sum()
+    """beta task + (1 - beta) general, each divided by its own sum (of absolute values) over units and widths, so that
+    neither unit (nats an answer, nats a token) decides. The paper's normalisation is not public."""
+    return beta * task / np.abs(task).sum() + (1 - beta) * general / np.abs(general).sum()
 
 
 def allocate(
@@ -67,14 +67,12 @@ def check(cost: Float[np.ndarray, "unit option"], budget: float) -> None:
     least, most = cost.min(1).sum(), cost.max(1).sum()
     if not least <= budget <= most:
         raise InputError(
-            f"{budget:g} bits per weight cannot be met: with scales and zero points counted the least is {least:.2f} and "
+            f"{budget:g} bits per weight cannot be met: scales and zero points counted, the least is {least:.2f} and "
             f"the most {most:.2f}"
         )
 
 
-def fill(
-    order: Sequence[int], cost: Float[np.ndarray, "unit option"], budget: float
-) -> Int[np.ndarray, " unit"]:
+def fill(order: Sequence[int], cost: Float[np.ndarray, "unit option"], budget: float) -> Int[np.ndarray, " unit"]:
     """All units in the widest option that fits, then each raised to the next in this order, where it still fits.
 
     Args:

@@ -44,8 +44,10 @@ class Losses:
 
     def total(self) -> dict[str, float]:
         """Means by signal: facts (nats an answer), text and copies (nats a token), NaN where there are none."""
-        text, copies = float(self.text.sum() / self.tokens.sum()), self.copies
-        return {"facts": float(self.facts.mean()), "text": text, "copies": float(copies.mean()) if len(copies) else np.nan}
+        text = float(self.text.sum() / self.tokens.sum()) if len(self.text) else np.nan
+        copies = float(self.copies.mean()) if len(self.copies) else np.nan
+        facts = float(self.facts.mean()) if len(self.facts) else np.nan
+        return {"facts": facts, "text": text, "copies": copies}
 
     def by_block(self) -> pd.DataFrame:
         """`total` of every block: row i <-> facts, pieces and copies i, i + `BLOCKS`, i + 2 `BLOCKS`, ..."""

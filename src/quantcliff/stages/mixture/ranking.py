@@ -51,7 +51,7 @@ def resampled(statistic: Callable[[Signal, Signal], float], first: Signal, secon
 
 def halved(first: Signal, second: Signal, splits: int = SPLITS, seed: int = 0) -> pd.DataFrame:
     """A row per split of both signals' blocks in halves: first, second (tau of a signal's halves), cross (mean tau of
-    the four pairs of a half each) and ceiling (geometric mean of first and second, 0 where one of them is not above 0)."""
+    the four pairs of a half each) and ceiling (geometric mean of first and second, 0 where one is not above 0)."""
     draw, rows = np.random.default_rng(seed), []
     for _ in range(splits):
         a, b = (_two(part, draw) for part in (first, second))

@@ -14,7 +14,7 @@ The perplexity illusion, at 3 bits:
   tau of task and general, each from one half, is held against the *ceiling*: the geometric mean of both signals' tau
   between their halves.
 - *It holds* if the interval of tau (facts and texts resampled) covers 0, *a weaker form of it* if tau lies above 0 but
-  below .8 of the ceiling in 95% of the splits, *it holds not* otherwise. *It cannot be told* if the ceiling is below .5.
+  below .8 of the ceiling in 95% of the splits, else *it holds not*. *It cannot be told* if the ceiling is below .5.
 - *General loss sits at the ends* if its share in the first and last eighth of the layers is above that of the task,
   beyond the interval of the difference, and above those layers' share of the weights.
 - *The dual says another thing* if tau between "alone" and "all but it" is below .8 of the ceiling.
@@ -33,7 +33,8 @@ Allocation at 3.5 bits, scales and zero points counted; `both` is the sum of bot
 - `both` *beats* another if it keeps more answers of test facts, beyond the paired interval, and loses no more general
   loss, beyond the interval; of the random ones, if it is ahead of at least 19 of 20 in both losses. Against a rival of
   one loss only, "beats" may fail because the other is as good: then it *ties*.
-- *Perplexity alone is worse than random* (the paper's ablation) if `general` keeps fewer answers than at least 19 of 20.
+- *Perplexity alone is worse than random* (the paper's ablation) if `general` keeps fewer answers than at least 19 of
+  20.
 - *3.5 bits match 4* if `both` keeps at most one point fewer answers than GPTQ at 4 bits (and than AWQ, and plain
   rounding), lower bound of the paired interval; *they do not* if its upper bound is below 0; else *it cannot be told*.
   The same of general loss, with .01 nats a token for the point, and for copying, with .05.

@@ -20,7 +20,7 @@ from quantcliff.stages.boundary.budget import Source, decibels
 from quantcliff.stages.boundary.margins import Contraction
 from quantcliff.stages.boundary.readings import Reference
 from quantcliff.stages.mixture.losses import SIGNALS, Losses
-from quantcliff.stages.mixture.readings import Bench, Units, Weights, weights_of
+from quantcliff.stages.mixture.readings import Bench, Weights, weights_of
 from quantcliff.stages.mixture.texts import CHOOSING, Half, Sizes, blend, digest_parts, half_of
 from quantcliff.study import Study
 from quantcliff.study.shelf import Shelf
@@ -50,13 +50,20 @@ def units_of(config: PretrainedConfig) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A study, and all that its mixture is measured with."""
+    """A study, and all that its mixture is measured with.
+
+    Args:
+        alpha: share of general text that `method` is calibrated on (`texts.blend`).
+        options: widths, ascending.
+        text: calibration text to be used instead.
+    """
 
     study: Study
     sizes: Sizes
     method: str = "gptq"
     alpha: float = ALPHA
     options: Sequence[int] = OPTIONS
+    text: Sequence[str] | None = None
 
     @property
     def group_size(self) -> int:
@@ -68,7 +75,9 @@ class Subject:
 
     @cached_property
     def calibration(self) -> list[str]:
-        return [] if self.method == "rtn" else blend(self.study, self.alpha, self.sizes.tokens)
+        if self.method == "rtn":
+            return []
+        return blend(self.study, self.alpha, self.sizes.tokens) if self.text is None else list(self.text)
 
     @cached_property
     def choosing(self) -> Half:
@@ -180,7 +189,9 @@ def budget(subject: Subject, unit: str, quantized: Weights) -> dict[str, float]:
     return {name: float(np.median(decibels(np.array(ratios)))) for name, ratios in values.items()}
 
 
-def damage(table: pd.DataFrame, units: Sequence[str], options: Sequence[int], way: str = ALONE) -> dict[str, np.ndarray]:
+def damage(
+    table: pd.DataFrame, units: Sequence[str], options: Sequence[int], way: str = ALONE
+) -> dict[str, np.ndarray]:
     """Mean increase by unit and width of every signal, (unit, option)."""
     rows = table[(table["way"] == way) & (table["block"] >= 0) & (table["unit"] != "")]
     means = rows.groupby(["unit", "bits"])[list(SIGNALS)].mean()

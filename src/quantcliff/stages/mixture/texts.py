@@ -53,7 +53,7 @@ class Sizes:
     tokens: int = 6000
 
 
-SMALLER = Sizes(100, 20, 20, 200, 20, 40, 8192)
+SMALLER = Sizes(80, 20, 20, 200, 20, 20, 8192)
 """For models of more than `LARGE` weights, which take seconds to read as much."""
 
 LARGE = 2e7

@@ -1,0 +1,82 @@
+"""The tables that ship with the book, of both its models, and the allocation that follows from them."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from quantcliff import smollm2
+from quantcliff.models import digest_of
+from quantcliff.stages.mixture import blends
+from quantcliff.stages.mixture.arms import DRAWS, Race
+from quantcliff.stages.mixture.outcomes import compared
+from quantcliff.stages.mixture.rules import BUDGETS
+from quantcliff.stages.mixture.sensitivity import ALONE, DUAL, OPTIONS, Subject, measure
+from quantcliff.stages.mixture.texts import sizes_of
+from quantcliff.stages.smollm2 import Shipped
+from quantcliff.study import Study, preset_of
+
+FOLDER = Path(__file__).parent / "tables"
+
+TABLES = ("sensitivity", "arms", "pairs", "widths", "criteria", "blends", "blend_pairs")
+
+N_FACTS = 4000
+"""Facts of the embedded model; of SmolLM2 as many as its preset asks."""
+
+
+def study_of(model: str, run: Path | str, device: str = "auto") -> Study:
+    """The study in which a model's mixture is measured."""
+    own = preset_of(model)
+    return Study(
+        model, method="gptq", bits="4,3,2", group_size=own.group_size, facts=own.facts,
+        n_facts=N_FACTS if own.n_facts >= N_FACTS else own.n_facts, calibration=own.calibration, run=run, device=device,
+    )  # fmt: skip
+
+
+def subject_of(study: Study) -> Subject:
+    """SmolLM2's checkpoints are those of its other chapters, calibrated on its own text; 8 bits are left out there."""
+    if study.parameters.model == smollm2.NAME:
+        return Subject(study, sizes_of(study), options=OPTIONS[:3], text=tuple(study.calibration_for("gptq")))
+    return Subject(study, sizes_of(study))
+
+
+def make(study: Study) -> dict[str, pd.DataFrame]:
+    """All `TABLES` of one model; a stopped run goes on from where it was.
+
+    Of SmolLM2 units are tried alone only, its models are put together from those of one width, no mixtures of text are
+    tried, and the main budget is the only one.
+    """
+    subject, large = subject_of(study), study.parameters.model == smollm2.NAME
+    table = measure(subject, (ALONE,) if large else (ALONE, DUAL))
+    race = Race(subject, table, composed=large)
+    found = {"sensitivity": table} | ran(race, large)
+    found["criteria"] = blends.criteria(subject)
+    if not large:
+        found["blends"], found["blend_pairs"] = blends.oracle(race)
+    return {name: rows.assign(model=study.parameters.model) for name, rows in found.items()}
+
+
+def ran(race: Race, large: bool) -> dict[str, pd.DataFrame]:
+    """`arms` (see `Race.row`), `pairs` (each arm of the main budget, and `both` at all of them, against the others) and
+    `widths` (bits by arm and unit)."""
+    arms = list(race.arms(budgets=() if large else BUDGETS, draws=0 if large else DRAWS, full=not large))
+    rows = pd.DataFrame([race.row(arm) for arm in arms])
+    both = {arm.budget: race.outcome(arm, race.tester) for arm in arms if arm.name == "both"}
+    pairs = []
+    for arm in arms:
+        for budget, own in both.items():
+            if arm.name != "both" and (arm.scheme is not None or arm.budget == budget):
+                pair = compared(own, race.outcome(arm, race.tester))
+                pairs.append(pair.assign(budget=budget, against=arm.name, draw=arm.draw))
+    widths = [(arm.name, arm.budget, arm.draw, *pair) for arm in arms for pair in arm.widths]
+    return {"arms": rows, "pairs": pd.concat(pairs, ignore_index=True),
+            "widths": pd.DataFrame(widths, columns=["arm", "budget", "draw", "unit", "bits"])}  # fmt: skip
+
+
+def shipped_sensitivity(model: str | Path, method: str, group_size: int) -> pd.DataFrame | None:
+    """The shipped table of this very model, method and group size, or None."""
+    made = Shipped(FOLDER).made if (FOLDER / "made.json").is_file() else {"models": {}}
+    for name, digest in made["models"].items():
+        if digest_of(model) == digest and method == "gptq" and group_size == preset_of(name).group_size:
+            table = Shipped(FOLDER).table("sensitivity")
+            return table[table["model"] == name].reset_index(drop=True)
+    return None
