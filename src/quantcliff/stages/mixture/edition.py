@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from quantcliff import smollm2
 from quantcliff.models import digest_of
-from quantcliff.stages.mixture import blends
-from quantcliff.stages.mixture.arms import DRAWS, Race
+from quantcliff.quantizers import Scheme
+from quantcliff.stages.mixture import allocation, blends
+from quantcliff.stages.mixture.arms import DRAWS, Race, scheme_of
 from quantcliff.stages.mixture.outcomes import compared
-from quantcliff.stages.mixture.rules import BUDGETS
-from quantcliff.stages.mixture.sensitivity import ALONE, DUAL, OPTIONS, Subject, measure
+from quantcliff.stages.mixture.rules import BETA, BUDGETS
+from quantcliff.stages.mixture.sensitivity import ALONE, DUAL, OPTIONS, Subject, damage, measure
 from quantcliff.stages.mixture.texts import sizes_of
 from quantcliff.stages.smollm2 import Shipped
 from quantcliff.study import Study, preset_of
@@ -32,11 +35,32 @@ def study_of(model: str, run: Path | str, device: str = "auto") -> Study:
     )  # fmt: skip
 
 
-def subject_of(study: Study) -> Subject:
+def subject_of(study: Study, method: str = "gptq") -> Subject:
     """SmolLM2's checkpoints are those of its other chapters, calibrated on its own text; 8 bits are left out there."""
-    if study.parameters.model == smollm2.NAME:
+    if study.parameters.model == smollm2.NAME and method == "gptq":
         return Subject(study, sizes_of(study), options=OPTIONS[:3], text=tuple(study.calibration_for("gptq")))
-    return Subject(study, sizes_of(study))
+    return Subject(study, sizes_of(study), method)
+
+
+def check(subject: Subject, budget: float) -> None:
+    """Raises InputError where no allocation of a subject's units meets a budget (bits per weight)."""
+    allocation.check(_costs(subject), budget)
+
+
+def allotted(subject: Subject, budget: float, beta: float = BETA, table: pd.DataFrame | None = None) -> Scheme:
+    """The scheme that loses least under a budget, by what units cost alone.
+
+    Args:
+        table: of `sensitivity.measure`; measured where none is given.
+    """
+    table = measure(subject, (ALONE,)) if table is None else table
+    alone = damage(table, list(subject.units), subject.options)
+    places = allocation.allocate(allocation.summed(alone["facts"], alone["text"], beta), _costs(subject), budget)
+    return scheme_of(subject, {unit: subject.options[place] for unit, place in zip(subject.units, places, strict=True)})
+
+
+def _costs(subject: Subject) -> Float[np.ndarray, "unit option"]:
+    return allocation.costs(subject.study.base.hf.config, subject.units, subject.options, subject.group_size)
 
 
 def make(study: Study) -> dict[str, pd.DataFrame]:
