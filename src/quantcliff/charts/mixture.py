@@ -36,11 +36,11 @@ def against(means: pd.DataFrame) -> alt.Chart:
         alt.Color("layer:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", gradientLength=160)),
         tooltip=["unit", alt.Tooltip("text", format=".1%"), alt.Tooltip("facts", format=".1%")],
     )  # fmt: skip
-    both = means.loc[means["facts"].idxmax()]
+    most = means.loc[means["facts"].idxmax()]
     return finish(
         chart, "Every unit, by two losses",
-        f"{len(means)} units by their shares of the damage to running text and to answers; the most costly for answers is "
-        f"{both['unit']} with {both['facts']:.0%} and {both['text']:.0%} of that to text.",
+        f"{len(means)} units by their shares of the damage to running text and to answers; most costly for answers is "
+        f"{most['unit']} with {most['facts']:.0%}, and {most['text']:.0%} of that to text.",
     )  # fmt: skip
 
 
@@ -57,7 +57,8 @@ def budgets(arms: pd.DataFrame, column: str = "kept", title: str = "answers kept
     grey = alt.Chart(single).mark_point(shape="diamond", size=70, color=FULL).encode(x, y, tooltip=tips)
     names = grey.mark_text(dy=-11, fontSize=11).encode(text="arm:N")
     words = "; ".join(f"{row.arm} at {row.bits:.2f} bits: {getattr(row, column):.3f}" for row in lines.itertuples())
-    return finish(alt.layer(curve, grey, names), f"{title[0].upper()}{title[1:]}, by budget", f"{title} by bits: {words}.")
+    chart = alt.layer(curve, grey, names)
+    return finish(chart, f"{title[0].upper()}{title[1:]}, by budget", f"{title} by bits: {words}.")
 
 
 def race(arms: pd.DataFrame, column: str = "facts", title: str = "loss of answers, nats") -> alt.LayerChart:
@@ -97,7 +98,8 @@ def mixtures(scores: pd.DataFrame) -> alt.LayerChart:
     color = alt.Color(
         "bits:N", scale=alt.Scale(domain=held, range=[BITS.get(int(bits), NEUTRAL) for bits in held]), legend=SHORT
     )
-    x = alt.X("alpha:Q", title="share of general text", axis=alt.Axis(format="%", values=sorted(scores["alpha"].unique())))
+    axis = alt.Axis(format="%", values=sorted(scores["alpha"].unique()))
+    x = alt.X("alpha:Q", title="share of general text", axis=axis)
     means = scores.groupby(["bits", "alpha"])["value"].mean().reset_index()
     y = alt.Y("value:Q", title="summed loss, relative", scale=alt.Scale(zero=False))
     points = alt.Chart(scores).mark_point(size=30, opacity=0.6).encode(x, y, color, tooltip=["bits", "alpha", "draw"])

@@ -21,6 +21,8 @@ from quantcliff.stages.mixture.rules import (
 from quantcliff.stages.mixture.sensitivity import ALONE, DUAL
 from quantcliff.stats import Interval
 
+ENOUGH = 0.9
+
 BITS = 3
 """Width at which rankings are compared."""
 
@@ -76,10 +78,10 @@ def _rankings(table: pd.DataFrame) -> Iterator[Finding]:
 
     beyond = ranking.resampled(more, general, task)
     own = ranking.edge_share(general.mean(0), edge)
+    here = f"first and last eighth: general {own:.0%}, beyond the task {said(beyond, '{:+.0%}')}; weights {weights:.0%}"
     yield Finding(
-        "General loss is sensitive at both ends of the network, the task in the middle", "said, no figure",
-        f"share of the first and last eighth: general {own:.0%}, beyond the task's {said(beyond, '{:+.0%}')}; of weights "
-        f"{weights:.0%}", _outcome(beyond.low > 0 and own > weights),
+        "General loss is sensitive at both ends of the network, the task in the middle", "said, no figure", here,
+        _outcome(bool(beyond.low > 0) and own > weights),
     )  # fmt: skip
     if (table["way"] == DUAL).any():
         dual = -ranking.signal(table, "facts", BITS, DUAL)
@@ -108,8 +110,8 @@ def _criterion(tables: Tables) -> Iterator[Finding]:
         rows = pairs[(pairs["alpha"] == alpha) & (pairs["measure"] == "facts")].set_index("bits")
         here = "; ".join(f"{bits} bits {said(_interval(row), '{:+.3f}')}" for bits, row in rows.iterrows())
         yield Finding(
-            f"Calibrating on the {words} alone hurts the task (loss of answers beyond alpha 0.5, nats)", published, here,
-            _outcome((rows["low"] > 0).any()),
+            f"Calibrating on the {words} alone hurts the task (loss of answers beyond alpha 0.5, nats)",
+            published, here, _outcome((rows["low"] > 0).any()),
         )  # fmt: skip
     for bits, measured in tables["blends"].groupby("bits", sort=False):
         p, mu = blends.matters(measured, "facts"), blends.chosen_mu(criteria, measured)
@@ -164,10 +166,8 @@ def _allocations(tables: Tables) -> Iterator[Finding]:
         if np.isnan(kept.estimate):
             continue
         result = beats(tables, name)
-        yield Finding(
-            f"Both sensitivities beat {NAMES[name]}", words,
-            f"answers {said(kept, '{:+.1%}')}, general loss {said(text, '{:+.3f}')}: {result}", _outcome(result == "beats"),
-        )  # fmt: skip
+        here = f"answers {said(kept, '{:+.1%}')}, general loss {said(text, '{:+.3f}')}: {result}"
+        yield Finding(f"Both sensitivities beat {NAMES[name]}", words, here, _outcome(result == "beats"))
     for name in ("random", "shuffled"):
         counts = {measure: ahead(tables, "both", name, measure) for measure in ("facts", "text")}
         if n := counts["facts"][1]:
@@ -212,11 +212,11 @@ def _adds_up(arms: pd.DataFrame) -> Iterator[Finding]:
         ratio = mixed[f"chosen_{name}"] / mixed[f"predicted_{name}"]
         order = spearmanr(mixed[f"chosen_{name}"], mixed[f"predicted_{name}"]).statistic
         inside = ratio.between(NEAR, 1 / NEAR).mean()
-        yield Finding(
-            f"What units cost alone adds up ({'answers' if name == 'facts' else 'general loss'})", "assumed",
-            f"measured over foretold {ratio.median():.2f} ({ratio.min():.2f} to {ratio.max():.2f}), {inside:.0%} near 1; "
-            f"order {order:.2f}", _outcome(inside >= 0.9),
-        )  # fmt: skip
+        span = f"{ratio.median():.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+        here = f"measured over foretold {span}, {inside:.0%} near 1; order {order:.2f}"
+        words = "answers" if name == "facts" else "general loss"
+        yield Finding(f"What units cost alone adds up ({words})", "assumed", here, _outcome(inside >= ENOUGH))
+        yield Finding(f"What units cost alone orders models ({words})", "assumed", here, _outcome(order > ENOUGH))
 
 
 def spared(tables: Tables) -> pd.DataFrame:
@@ -237,7 +237,10 @@ def _modes(tables: Tables) -> Iterator[Finding]:
     by = modes.differ(found).set_index("coordinate")
     noisy = by.loc["source_snr", "p"] < 0.05 and by.loc["source_snr", "spared"] < by.loc["source_snr", "others"]
     used = by.loc["facts", "p"] < 0.05 and by.loc["facts", "spared"] > by.loc["facts", "others"]
-    figures = "; ".join(f"{name} {by.loc[name, 'spared']:.2f} against {by.loc[name, 'others']:.2f}, p {by.loc[name, 'p']:.3f}"
-                        for name in ("source_snr", "facts"))  # fmt: skip
+    named = {"source_snr": "source SNR, dB", "facts": "loss alone, nats"}
+    figures = "; ".join(
+        f"{words} {by.loc[name, 'spared']:.2f} against {by.loc[name, 'others']:.2f}, p {by.loc[name, 'p']:.3f}"
+        for name, words in named.items()
+    )
     yield Finding("What is spared is noisy", "-", figures, _outcome(noisy))
     yield Finding("What is spared is not noisy but used", "-", figures, _outcome(used and not noisy))
