@@ -1,12 +1,14 @@
 """The tables that ship with the book, of both its models, and the allocation that follows from them."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from quantcliff import smollm2
+from quantcliff import smollm2, tables
 from quantcliff.models import digest_of
 from quantcliff.quantizers import Scheme
 from quantcliff.stages.mixture import allocation, blends
@@ -94,6 +96,26 @@ def ran(race: Race, large: bool) -> dict[str, pd.DataFrame]:
     widths = [(arm.name, arm.budget, arm.draw, *pair) for arm in arms for pair in arm.widths]
     return {"arms": rows, "pairs": pd.concat(pairs, ignore_index=True),
             "widths": pd.DataFrame(widths, columns=["arm", "budget", "draw", "unit", "bits"])}  # fmt: skip
+
+
+def ship(model: str, found: Mapping[str, pd.DataFrame], about: Mapping[str, Any], out: Path = FOLDER) -> None:
+    """Put one model's tables into the package; those of other models stay.
+
+    Args:
+        about: command, commit and date.
+    """
+    before = Shipped(out).made if (out / "made.json").is_file() else {"models": {}, "made": {}, "files": {}}
+    whole = {}
+    for name in TABLES:
+        parts = []
+        if name in before["files"]:
+            table = Shipped(out).table(name)
+            parts.append(table[table["model"] != model])
+        whole[name] = pd.concat([*parts, *([found[name]] if name in found else [])], ignore_index=True)
+    digests = {**before["models"], model: digest_of(model)}
+    made = {**before["made"], model: dict(about)}
+    out.mkdir(parents=True, exist_ok=True)
+    tables.ship(whole, {"models": digests, "made": made}, out)
 
 
 def shipped_sensitivity(model: str | Path, method: str, group_size: int) -> pd.DataFrame | None:

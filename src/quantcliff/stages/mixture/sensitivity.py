@@ -114,11 +114,13 @@ class Subject:
                 *digest_parts(self.choosing)]  # fmt: skip
 
 
-def measure(subject: Subject, ways: Sequence[str] = (ALONE, DUAL), only: Sequence[str] = ()) -> pd.DataFrame:
+def measure(
+    subject: Subject, ways: Sequence[str] = (ALONE, DUAL), only: Sequence[str] = (), widths: Sequence[int] = ()
+) -> pd.DataFrame:
     """Every unit at every width; each width is kept as soon as it is done.
 
     Args:
-        only: units; all by default.
+        only, widths: units, and bits; all by default.
 
     Returns:
         unit, layer, weights (how many), bits, way, block, and of this block the increase over full precision of
@@ -128,7 +130,7 @@ def measure(subject: Subject, ways: Sequence[str] = (ALONE, DUAL), only: Sequenc
     """
     parts = []
     for way in ways:
-        for bits in subject.options:
+        for bits in widths or subject.options:
             if way == DUAL and bits == max(subject.options):
                 continue
 
