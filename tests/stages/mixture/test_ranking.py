@@ -21,7 +21,7 @@ def test_tau_counts_pairs() -> None:
 
 
 def test_one_thing_measured_twice_agrees_up_to_its_ceiling() -> None:
-    first, second = blocks(TRUE, 40, 2), blocks(TRUE, 40, 3)
+    first, second = blocks(TRUE, 20, 2), blocks(TRUE, 20, 3)
     splits = ranking.halved(first, second)
     assert 0.4 < splits["ceiling"].mean() < 0.8
     assert splits["cross"].mean() == pytest.approx(splits["ceiling"].mean(), abs=0.08)

@@ -1,5 +1,6 @@
 """What a unit costs alone and what it would save; and the race of allocations that follows from it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,17 @@ from quantcliff.stages.mixture.texts import Sizes
 UNITS = ["0.q_proj", "2.down_proj"]
 
 
-@pytest.fixture
-def subject(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
-    monkeypatch.setattr(texts, "running_text", lambda study: TEXT * 8)
-    study = OwnAnswers(tiny_llama, method="rtn", bits="3", group_size=16, run=tmp_path / "run")
-    return Subject(study, Sizes(20, 20, 2, 20, 20, 2, 100), "rtn", options=(2, 3, 4))
+@pytest.fixture(scope="module")
+def subject(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "running_text", lambda study: TEXT * 8)
+        study = OwnAnswers(tiny_llama, method="rtn", bits="3", group_size=16, run=tmp_path_factory.mktemp("run"))
+        yield Subject(study, Sizes(20, 20, 2, 20, 20, 2, 100), "rtn", options=(2, 3, 4))
+
+
+@pytest.fixture(scope="module")
+def table(subject: Subject) -> pd.DataFrame:
+    return measure(subject)
 
 
 def test_a_unit_costs_what_it_does_alone(subject: Subject) -> None:
@@ -62,8 +69,7 @@ def test_what_is_on_the_shelf_is_not_measured_again(subject: Subject, monkeypatc
         measure(subject, (ALONE,), UNITS[1:])
 
 
-def test_the_race_keeps_to_its_budget(subject: Subject) -> None:
-    table = measure(subject)
+def test_the_race_keeps_to_its_budget(subject: Subject, table: pd.DataFrame) -> None:
     race = Race(subject, table)
     config, budget = subject.study.base.hf.config, 4.0
     taken = {}
@@ -88,8 +94,7 @@ def test_the_race_keeps_to_its_budget(subject: Subject) -> None:
         assert np.allclose(weight, composed[name], atol=1e-5), "plain rounding looks at nothing but the weights"
 
 
-def test_the_least_damage_is_allotted(subject: Subject) -> None:
-    table = measure(subject, (ALONE,))
+def test_the_least_damage_is_allotted(subject: Subject, table: pd.DataFrame) -> None:
     scheme = edition.allotted(subject, 4.0, 1.0, table)
     wanted = dict(Race(subject, table).arm("task", 4.0).widths)
     plan = scheme.plan(subject.study.base.hf.config)

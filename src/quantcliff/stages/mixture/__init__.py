@@ -21,4 +21,5 @@ from quantcliff.stages.mixture.texts import Sizes
 
 __all__ = ["ALONE", "DUAL", "FOLDER", "OPTIONS", "TABLES", "Arm", "Race", "Sizes", "Subject", "allocation", "allotted",
            "blends", "check", "damage", "findings", "fisher", "make", "measure", "modes", "outcomes", "ranking",
-           "rules", "scheme_of", "ship", "shipped_sensitivity", "study_of", "subject_of", "texts", "units_of"]  # fmt: skip
+           "rules", "scheme_of", "ship", "shipped_sensitivity", "study_of", "subject_of", "texts",
+           "units_of"]  # fmt: skip

@@ -111,7 +111,8 @@ def ship(model: str, found: Mapping[str, pd.DataFrame], about: Mapping[str, Any]
         if name in before["files"]:
             table = Shipped(out).table(name)
             parts.append(table[table["model"] != model])
-        whole[name] = pd.concat([*parts, *([found[name]] if name in found else [])], ignore_index=True)
+        if parts := [*parts, *([found[name]] if name in found else [])]:
+            whole[name] = pd.concat(parts, ignore_index=True)
     digests = {**before["models"], model: digest_of(model)}
     made = {**before["made"], model: dict(about)}
     out.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,8 @@ def of_model(tables: Tables, model: str) -> dict[str, pd.DataFrame]:
 
 def findings(tables: Tables) -> list[Finding]:
     """All claims that one model's tables say something about."""
-    found = [*_rankings(tables["sensitivity"]), *_criterion(tables)]
-    return [*found, *_allocations(tables), *_matches(tables), *_adds_up(tables["arms"]), *_modes(tables)]
+    sections = (rankings, mixtures, allocations, matches, sums, kinds)
+    return [one for section in sections for one in section(tables)]
 
 
 def said(found: Interval, form: str = "{:.2f}") -> str:
@@ -59,7 +59,9 @@ def _outcome(held: bool | np.bool) -> str:
     return HOLDS if held else FAILS
 
 
-def _rankings(table: pd.DataFrame) -> Iterator[Finding]:
+def rankings(tables: Tables) -> Iterator[Finding]:
+    """Do two signals put the units in one order?"""
+    table = tables["sensitivity"]
     task, general = (ranking.signal(table, name, BITS, ALONE) for name in ("facts", "text"))
     tau, splits = ranking.agreement(general, task), ranking.halved(general, task)
     yield Finding(
@@ -94,7 +96,8 @@ def _rankings(table: pd.DataFrame) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _criterion(tables: Tables) -> Iterator[Finding]:
+def mixtures(tables: Tables) -> Iterator[Finding]:
+    """What to calibrate on."""
     criteria = tables["criteria"]
     best = criteria["alpha"].iloc[int(criteria["to_task"].argmax())]
     yield Finding(
@@ -156,7 +159,8 @@ def ahead(tables: Tables, of: str, random: str, measure: str) -> tuple[int, int]
     return int(((own > others) if measure == "kept" else (own < others)).sum()), len(others)
 
 
-def _allocations(tables: Tables) -> Iterator[Finding]:
+def allocations(tables: Tables) -> Iterator[Finding]:
+    """Equal bits, differently spent."""
     published = {
         "general": "66.8 against 63.3", "task": "-", "even": "-", "dual": "-",
         "fisher": "-", "first": "-", "last": "-",
@@ -191,7 +195,8 @@ NAMES = {
 """What an arm is called."""
 
 
-def _matches(tables: Tables) -> Iterator[Finding]:
+def matches(tables: Tables) -> Iterator[Finding]:
+    """Do 3.5 bits match 4?"""
     marks = {"kept": ("answers", -POINT, "{:+.1%}"), "text": ("general loss", TEXT_POINT, "{:+.3f}"),
              "copies": ("copying", COPY_POINT, "{:+.3f}")}  # fmt: skip
     published = {"gptq": "-", "awq": "68.9 against 69.4, perplexity 8.72 against 7.90", "rtn": "68.9 against 67.9"}
@@ -206,7 +211,9 @@ def _matches(tables: Tables) -> Iterator[Finding]:
                           f"better by {said(found, form)}", outcome)  # fmt: skip
 
 
-def _adds_up(arms: pd.DataFrame) -> Iterator[Finding]:
+def sums(tables: Tables) -> Iterator[Finding]:
+    """Does what units cost alone add up?"""
+    arms = tables["arms"]
     mixed = arms[arms["budget"].notna() & arms["predicted_facts"].notna()]
     for name in ("facts", "text"):
         ratio = mixed[f"chosen_{name}"] / mixed[f"predicted_{name}"]
@@ -226,7 +233,8 @@ def spared(tables: Tables) -> pd.DataFrame:
     return modes.coordinates(tables["sensitivity"], dict(zip(chosen["unit"], chosen["bits"], strict=True)))
 
 
-def _modes(tables: Tables) -> Iterator[Finding]:
+def kinds(tables: Tables) -> Iterator[Finding]:
+    """What is it that is spared?"""
     found = spared(tables)
     worst = found.loc[found["kappa"].idxmin()]
     yield Finding(
