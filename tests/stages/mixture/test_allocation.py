@@ -13,7 +13,7 @@ from quantcliff.stages.mixture import units_of
 from quantcliff.stages.mixture.allocation import allocate, check, costs, fill, shuffled, spent, spread_evenly, summed
 
 DRAW = np.random.default_rng(3)
-COST = np.outer(DRAW.uniform(0.1, 0.4, 6), [2.2, 3.3, 4.4])
+COST = np.outer(DRAW.uniform(0.1, 0.4, 6), [2.2, 3.3, 4.5])
 DAMAGE = DRAW.exponential(1, (6, 3)) * [9, 2, 1]
 
 

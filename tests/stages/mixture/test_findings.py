@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import mannwhitneyu
 
-from quantcliff.stages.mixture import findings, ranking
+from quantcliff.stages.mixture import findings, modes, ranking
 from quantcliff.stages.mixture.findings import Finding
 from quantcliff.stages.mixture.ranking import FAILS, HOLDS, UNKNOWN, WEAKER
 
@@ -32,6 +33,8 @@ def sensitivity(task: np.ndarray, general: np.ndarray, noise: float = 0.3) -> pd
 
 def arms(both: float, others: Mapping[str, float], foretold: float = 1.0) -> pd.DataFrame:
     rows = [{"arm": "both", "budget": 3.5, "draw": 0, "kept": 1 - both, "facts": both, "text": both}]
+    rows.append({**rows[0], "arm": "both, composed"})
+    others = {**others, "general, composed": others["general"]}
     for name, value in others.items():
         rows += [{"arm": name, "budget": 3.5, "draw": draw, "kept": 1 - value, "facts": value, "text": value}
                  for draw in range(20 if name in ("random", "shuffled") else 1)]  # fmt: skip
@@ -46,7 +49,7 @@ def pairs(**against: tuple[float, float]) -> pd.DataFrame:
     for name, (low, high) in against.items():
         about = {"budget": 3.5, "against": name.replace("_", ", ").replace("4", "4 bits"), "draw": 0}
         rows.append({**about, "measure": "kept", "estimate": (low + high) / 2, "low": low, "high": high})
-        rows.append({**about, "measure": "text", "estimate": 0.0, "low": -0.005, "high": 0.005})
+        rows.append({**about, "measure": "text", "estimate": 0.0, "low": -0.02, "high": 0.005})
     return pd.DataFrame(rows)
 
 
@@ -100,6 +103,10 @@ def test_rankings(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = np.where((np.arange(24) < 3) | (np.arange(24) >= 21), 9.0, 1.0)
     assert outcome(tables(sensitivity=sensitivity(np.ones(24), ends)), "General loss is sensitive at both") == HOLDS
     assert outcome(tables(sensitivity=sensitivity(ends, ends)), "General loss is sensitive at both") == FAILS
+    fewer = sensitivity(np.where(ends > 1, 0.0, 9.0), np.where(ends > 1, 3.0, 9.0))
+    assert outcome(tables(sensitivity=fewer), "General loss is sensitive at both") == FAILS, (
+        "below the share of weights"
+    )
 
 
 def test_mixtures_of_text() -> None:
@@ -117,7 +124,7 @@ def test_mixtures_of_text() -> None:
 def test_allocations() -> None:
     assert outcome(tables(), "Both sensitivities beat general loss alone") == HOLDS
     assert outcome(tables(pairs=pairs(general=(-0.01, 0.05))), "Both sensitivities beat general") == FAILS
-    worse_text = pairs(general=(0.01, 0.05)).replace({"low": {-0.005: 0.002}})
+    worse_text = pairs(general=(0.01, 0.05)).replace({"low": {-0.02: 0.002}})
     assert outcome(tables(pairs=worse_text), "Both sensitivities beat general") == FAILS
     assert outcome(tables(), "Both sensitivities beat random") == HOLDS
     assert outcome(tables(), "Both sensitivities beat the same widths") == FAILS
@@ -138,10 +145,21 @@ def test_sums() -> None:
     spread = {"general": 0.3, "task": 0.2, "even": 0.25, "random": 0.4}
     assert outcome(tables(arms=arms(0.1, spread)), "What units cost alone adds up (answers)") == HOLDS
     assert outcome(tables(arms=arms(0.1, spread, 0.5)), "What units cost alone adds up (answers)") == FAILS
+    assert outcome(tables(arms=arms(0.1, spread, 2.0)), "What units cost alone adds up (answers)") == FAILS
     assert outcome(tables(arms=arms(0.1, spread, 0.5)), "What units cost alone orders models (answers)") == HOLDS
     turned = arms(0.1, spread)
     turned["predicted_facts"] = 1 - turned["predicted_facts"]
     assert outcome(tables(arms=turned), "What units cost alone orders models (answers)") == FAILS
+
+
+def test_spared_units_are_held_against_the_others() -> None:
+    found = findings.spared(tables())
+    assert found["spared"].sum() == 8 and found["given"].tolist() == [4] * 8 + [3] * 16
+    by = modes.differ(found).set_index("coordinate")
+    assert by.loc["source_snr", ["spared", "others"]].tolist() == [3.5, 15.5]
+    assert by.loc["source_snr", "p"] == pytest.approx(mannwhitneyu(range(8), range(8, 24)).pvalue)
+    alone = tables()["sensitivity"].query("way == 'alone' and bits == 2 and block >= 0 and unit == '2.b'")
+    assert found.set_index("unit").loc["2.b", "facts"] == pytest.approx(alone["facts"].mean())
 
 
 def test_modes() -> None:

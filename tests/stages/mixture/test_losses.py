@@ -92,12 +92,12 @@ def test_one_unit_at_a_time_is_that_unit_alone(study: Study, half: Half) -> None
 
 def test_blocks_deal_rows_out(half: Half) -> None:
     right, text = np.ones(45, dtype=bool), np.arange(1.0, 41)
-    losses = Losses(np.arange(45.0), right, np.ones(45), text, np.full(40, 2), np.zeros(0))
+    losses = Losses(np.arange(45.0), right, np.ones(45), text, 1 + np.arange(40) // 20, np.zeros(0))
     found = losses.by_block()
     assert len(found) == texts.BLOCKS
     assert found["facts"].iloc[3] == np.mean([3, 23, 43]) and found["facts"].iloc[7] == np.mean([7, 27])
-    assert found["text"].iloc[3] == (4 + 24) / 4 and found["copies"].isna().all()
-    assert losses.total()["text"] == np.arange(1, 41).sum() / 80
+    assert found["text"].iloc[3] == (4 + 24) / 3 and found["copies"].isna().all()
+    assert losses.total()["text"] == np.arange(1, 41).sum() / 60
 
 
 def test_all_rows_are_asked_once(half: Half) -> None:

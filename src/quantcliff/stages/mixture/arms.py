@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,12 @@ DRAWS = 20
 
 ACROSS = ("both", "general", "task", "even")
 """Tried at every budget."""
+
+DRAWN = ("random", "shuffled")
+"""Drawn `DRAWS` times. Forty GPTQ runs would take too long, so these are put together from models of one width, and
+`both` and `general` stand beside them once more, put together in the same way (`COMPOSED`)."""
+
+COMPOSED = ", composed"
 
 RIVALS = ("dual", "fisher", "first", "last")
 """Tried at the main budget alone."""
@@ -123,7 +129,13 @@ class Race:
             yield from (Arm(f"{method}, 4 bits", scheme=Scheme(method, 4, size)) for method in ("awq", "rtn"))
         yield from (self.arm(name) for name in (*ACROSS, *RIVALS) if full or name not in ("dual", "fisher"))
         yield from (self.arm(name, budget) for budget in budgets if budget != MAIN for name in ACROSS)
-        yield from (self.arm(name, draw=draw) for name in ("random", "shuffled") for draw in range(draws))
+        if draws:
+            yield from (replace(self.arm(name), name=name + COMPOSED) for name in ("both", "general"))
+        yield from (self.arm(name, draw=draw) for name in DRAWN for draw in range(draws))
+
+    def is_composed(self, arm: Arm) -> bool:
+        """Whether an arm is put together from models of one width."""
+        return not arm.scheme and (self.composed or arm.name in DRAWN or arm.name.endswith(COMPOSED))
 
     def scheme(self, arm: Arm) -> Scheme:
         """What makes an arm's checkpoint."""
@@ -133,25 +145,31 @@ class Race:
 
     def weights(self, arm: Arm) -> dict[str, Tensor]:
         """An arm's matrices."""
-        if arm.scheme or not self.composed:
+        if not self.is_composed(arm):
             return self.subject.weights(self.scheme(arm))
-        uniform = {bits: self.subject.uniform(bits) for bits in {bits for _, bits in arm.widths}}
-        return {name: uniform[bits][name] for unit, bits in arm.widths for name in self.subject.units[unit]}
+        for bits in {bits for _, bits in arm.widths} - set(self._uniform):
+            self._uniform[bits] = self.subject.uniform(bits)
+        return {name: self._uniform[bits][name] for unit, bits in arm.widths for name in self.subject.units[unit]}
+
+    @cached_property
+    def _uniform(self) -> dict[int, dict[str, Tensor]]:
+        return {}
 
     def outcome(self, arm: Arm, bench: Bench) -> pd.DataFrame:
         """`outcomes.outcome` of an arm on a half."""
         half = "test" if bench is self.tester else "choose"
-        content = [self.subject.content(), repr(self.scheme(arm)), self.composed]
+        content = [self.subject.content(), repr(self.scheme(arm)), self.is_composed(arm)]
         shelf = Shelf(self.subject.study.run)
         return outcomes.outcome(bench, shelf, f"{half}-{arm.label}", content, lambda: self.weights(arm))
 
     def row(self, arm: Arm) -> dict[str, object]:
         """What is said of an arm: bits per weight; on the testing half kept, and the increase of facts, text, copies;
-        the increases on the choosing half (`chosen_`), and what the units' own add up to (`predicted_`)."""
+        but for `DRAWN` the increases on the choosing half (`chosen_`); what the units' own add up to (`predicted_`)."""
         config = self.subject.study.base.hf.config
         found: dict[str, object] = {"arm": arm.name, "budget": arm.budget, "draw": arm.draw,
                                     "bits": average_bits(config, self.scheme(arm))}  # fmt: skip
-        for prefix, bench in (("", self.tester), ("chosen_", self.subject.bench)):
+        halves = {"": self.tester, "chosen_": self.subject.bench}
+        for prefix, bench in halves.items() if arm.name not in DRAWN else [("", self.tester)]:
             own, exact = outcomes.means(self.outcome(arm, bench)), outcomes.means(self.exact(bench))
             found |= {f"{prefix}kept": own["kept"]}
             found |= {f"{prefix}{name}": own[name] - exact[name] for name in ("facts", "text", "copies")}

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from quantcliff.stages.mixture import blends, modes, ranking
+from quantcliff.stages.mixture.arms import COMPOSED
 from quantcliff.stages.mixture.ranking import FAILS, HOLDS, UNKNOWN
 from quantcliff.stages.mixture.rules import (
     AHEAD,
@@ -150,12 +151,12 @@ def beats(tables: Tables, against: str, budget: float = MAIN) -> str:
 
 
 def ahead(tables: Tables, of: str, random: str, measure: str) -> tuple[int, int]:
-    """Random draws that an arm is ahead of at the main budget, and how many there are."""
+    """Random draws that an arm is ahead of at the main budget, all put together alike, and how many there are."""
     arms = tables["arms"]
     main = arms[arms["budget"] == MAIN].set_index("arm")
     if random not in main.index:
         return 0, 0
-    own, others = float(main.loc[of, measure]), np.atleast_1d(main.loc[random, measure])
+    own, others = float(main.loc[of + COMPOSED, measure]), np.atleast_1d(main.loc[random, measure])
     return int(((own > others) if measure == "kept" else (own < others)).sum()), len(others)
 
 
@@ -214,7 +215,7 @@ def matches(tables: Tables) -> Iterator[Finding]:
 def sums(tables: Tables) -> Iterator[Finding]:
     """Does what units cost alone add up?"""
     arms = tables["arms"]
-    mixed = arms[arms["budget"].notna() & arms["predicted_facts"].notna()]
+    mixed = arms[arms["budget"].notna() & arms["predicted_facts"].notna() & arms["chosen_facts"].notna()]
     for name in ("facts", "text"):
         ratio = mixed[f"chosen_{name}"] / mixed[f"predicted_{name}"]
         order = spearmanr(mixed[f"chosen_{name}"], mixed[f"predicted_{name}"]).statistic
