@@ -131,7 +131,7 @@ class Race:
         yield from (self.arm(name, budget) for budget in budgets if budget != MAIN for name in ACROSS)
         if draws:
             yield from (replace(self.arm(name), name=name + COMPOSED) for name in ("both", "general"))
-        yield from (self.arm(name, draw=draw) for name in DRAWN for draw in range(draws))
+        yield from (self.arm("random", draw=draw) for draw in range(draws))
 
     def is_composed(self, arm: Arm) -> bool:
         """Whether an arm is put together from models of one width."""

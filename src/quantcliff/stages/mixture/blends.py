@@ -125,8 +125,13 @@ def chosen_mu(criteria: pd.DataFrame, measured: pd.DataFrame, mus: Sequence[floa
     Args:
         measured: of `oracle`, one width.
     """
-    losses = loss(measured, "chosen_")
+    criteria, losses = tried(criteria, measured), loss(measured, "chosen_")
     return min(mus, key=lambda mu: (losses.loc[criteria["alpha"].iloc[int(scored(criteria, mu).argmax())]], mu))
+
+
+def tried(criteria: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those mixtures that were measured."""
+    return criteria[criteria["alpha"].isin(measured["alpha"])]
 
 
 def loss(measured: pd.DataFrame, prefix: str = "") -> pd.Series:
@@ -142,4 +147,5 @@ def matters(measured: pd.DataFrame, name: str) -> float:
 
 def order(criteria: pd.DataFrame, measured: pd.DataFrame, mu: float) -> float:
     """Kendall tau over alphas of the criterion and the negative loss on the testing half."""
+    criteria = tried(criteria, measured)
     return tau(scored(criteria, mu), -loss(measured).loc[criteria["alpha"]].to_numpy())

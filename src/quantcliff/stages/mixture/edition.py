@@ -14,7 +14,7 @@ from quantcliff.quantizers import Scheme
 from quantcliff.stages.mixture import allocation, blends
 from quantcliff.stages.mixture.arms import DRAWS, Race, scheme_of
 from quantcliff.stages.mixture.outcomes import compared
-from quantcliff.stages.mixture.rules import BETA, BUDGETS
+from quantcliff.stages.mixture.rules import BETA, MAIN
 from quantcliff.stages.mixture.sensitivity import ALONE, DUAL, OPTIONS, Subject, damage, measure
 from quantcliff.stages.mixture.texts import sizes_of
 from quantcliff.stages.smollm2 import Shipped
@@ -23,6 +23,9 @@ from quantcliff.study import Study, preset_of
 FOLDER = Path(__file__).parent / "tables"
 
 TABLES = ("sensitivity", "arms", "pairs", "widths", "criteria", "blends", "blend_pairs")
+
+TRIED_BUDGETS, TRIED_ALPHAS, TRIED_DRAWS = (3.0, MAIN, 4.0), (0.0, 0.5, 1.0), 2
+"""What of `rules` time allowed: bits; shares of general text, at 3 bits, and texts drawn for each."""
 
 N_FACTS = 4000
 """Facts of the embedded model; of SmolLM2 as many as its preset asks."""
@@ -77,14 +80,14 @@ def make(study: Study) -> dict[str, pd.DataFrame]:
     found = {"sensitivity": table} | ran(race, large)
     found["criteria"] = blends.criteria(subject)
     if not large:
-        found["blends"], found["blend_pairs"] = blends.oracle(race)
+        found["blends"], found["blend_pairs"] = blends.oracle(race, (3,), TRIED_ALPHAS, TRIED_DRAWS)
     return {name: rows.assign(model=study.parameters.model) for name, rows in found.items()}
 
 
 def ran(race: Race, large: bool) -> dict[str, pd.DataFrame]:
     """`arms` (see `Race.row`), `pairs` (each arm of the main budget, and `both` at all of them, against the others) and
     `widths` (bits by arm and unit)."""
-    arms = list(race.arms(budgets=() if large else BUDGETS, draws=0 if large else DRAWS, full=not large))
+    arms = list(race.arms(budgets=() if large else TRIED_BUDGETS, draws=0 if large else DRAWS, full=not large))
     rows = pd.DataFrame([race.row(arm) for arm in arms])
     both = {arm.budget: race.outcome(arm, race.tester) for arm in arms if arm.name == "both"}
     pairs = []

@@ -120,7 +120,8 @@ def mixtures(tables: Tables) -> Iterator[Finding]:
     for bits, measured in tables["blends"].groupby("bits", sort=False):
         p, mu = blends.matters(measured, "facts"), blends.chosen_mu(criteria, measured)
         order = blends.order(criteria, measured, mu)
-        best = criteria["alpha"].iloc[int(blends.scored(criteria, mu).argmax())]
+        held = blends.tried(criteria, measured)
+        best = held["alpha"].iloc[int(blends.scored(held, mu).argmax())]
         oracle = blends.loss(measured).idxmin()
         yield Finding(
             f"The repaired criterion finds a good mixture ({bits} bits)", "-",

@@ -46,6 +46,11 @@ Modes, from each unit alone at 2 bits:
 - *No unit collapses alone* if the contraction of margins (`boundary.margins`, equal spread) is above .5 for all.
 - *What is spared is what is noisy* if units with 4 bits or more in `both` at 3.5 have a lower source SNR than others at
   p < .05 (Mann-Whitney); *what is spared is what is used*, if not that but the loss alone differs so.
+
+What became of it: time allowed three mixtures of text (0, .5, 1) with two draws each at 3 bits, and budgets of 3, 3.5
+and 4 bits (`edition`). A control was left out for the same reason that had been added after the rules: the widths of
+`both` on other units of the same sizes (`shuffled` in `arms`). Random allocations were put together from models of one
+width, and `both` and `general` are held against them put together in the same way.
 """
 
 SPLITS, SURE = 200, 0.95
