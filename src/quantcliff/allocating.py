@@ -33,8 +33,8 @@ def allocate(
     """Quantize the model in BASE into a new folder OUT, with 2 to 8 bits a module and BITS on average.
 
     Each module (of models with more than 64, each layer) is quantized alone, and what that costs in answers of facts
-    and in running text decides (see the chapter on the mixture). For the models of this book that is known already; for
-    others it takes a pass over a few thousand tokens for each unit and width. A stopped run goes on from its width.
+    and in running text decides (see the chapter on the mixture). For atlas that is known already; for other
+    models it takes a pass over a few thousand tokens for each unit and width. A stopped run goes on from its width.
 
     OUT is an ordinary compressed-tensors checkpoint, which plain transformers loads.
     """
