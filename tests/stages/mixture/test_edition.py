@@ -11,7 +11,7 @@ from tiny import TEXT
 
 from quantcliff import cli, models
 from quantcliff.models import config_of, linears
-from quantcliff.quantizers import stored_bits
+from quantcliff.quantizers.scheme import stored_bits
 from quantcliff.stages import mixture
 from quantcliff.stages.mixture import edition, findings
 from quantcliff.stages.mixture.rules import MAIN
