@@ -33,8 +33,7 @@ def against(means: pd.DataFrame) -> alt.Chart:
     chart = alt.Chart(means).mark_point(size=55, opacity=0.75, filled=True).encode(
         alt.X("text:Q", title="share of the damage to running text", axis=axis),
         alt.Y("facts:Q", title="share of the damage to answers", axis=axis),
-        alt.Color("layer:Q", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(orient="bottom", gradientLength=160)),
-        tooltip=["unit", alt.Tooltip("text", format=".1%"), alt.Tooltip("facts", format=".1%")],
+        tooltip=["unit", "layer", alt.Tooltip("text", format=".1%"), alt.Tooltip("facts", format=".1%")],
     )  # fmt: skip
     most = means.loc[means["facts"].idxmax()]
     return finish(
@@ -55,7 +54,8 @@ def budgets(arms: pd.DataFrame, column: str = "kept", title: str = "answers kept
     tips = ["arm", alt.Tooltip("bits", format=".2f"), alt.Tooltip(column, format=".1%" if column == "kept" else ".3f")]
     curve = alt.Chart(lines).mark_line(point=True).encode(x, y, color, tooltip=tips)
     grey = alt.Chart(single).mark_point(shape="diamond", size=70, color=FULL).encode(x, y, tooltip=tips)
-    names = grey.mark_text(dy=-11, fontSize=11).encode(text="arm:N")
+    named = alt.Chart(single[single["arm"].str.startswith("gptq")])
+    names = named.mark_text(dy=-11, fontSize=11, align="right").encode(x, y, text="arm:N")
     words = "; ".join(f"{row.arm} at {row.bits:.2f} bits: {getattr(row, column):.3f}" for row in lines.itertuples())
     chart = alt.layer(curve, grey, names)
     return finish(chart, f"{title[0].upper()}{title[1:]}, by budget", f"{title} by bits: {words}.")
