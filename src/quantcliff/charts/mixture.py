@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, SHORT, finish, reference
+from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, SHORT, finish
 
 SIGNALS = {"facts": NEUTRAL, "text": "#b8741a", "copies": "#16937a"}
 CALLED = {"facts": "answers of facts", "text": "running text", "copies": "copies"}
@@ -90,20 +90,3 @@ def widths(given: pd.DataFrame) -> alt.Chart:
         alt.Color("bits:N", scale=scale, legend=SHORT), tooltip=["layer", "module", "bits"],
     )  # fmt: skip
     return finish(chart, "Who gets which bits", f"Bits by unit: {words}.", height=max(60, 26 * len(modules)))
-
-
-def mixtures(scores: pd.DataFrame) -> alt.LayerChart:
-    """Loss by share of general text, a line a width with all draws; rows: bits, alpha, draw, value."""
-    held = sorted(scores["bits"].unique(), reverse=True)
-    color = alt.Color(
-        "bits:N", scale=alt.Scale(domain=held, range=[BITS.get(int(bits), NEUTRAL) for bits in held]), legend=SHORT
-    )
-    axis = alt.Axis(format="%", values=sorted(scores["alpha"].unique()))
-    x = alt.X("alpha:Q", title="share of general text", axis=axis)
-    means = scores.groupby(["bits", "alpha"])["value"].mean().reset_index()
-    y = alt.Y("value:Q", title="summed loss, relative", scale=alt.Scale(zero=False))
-    points = alt.Chart(scores).mark_point(size=30, opacity=0.6).encode(x, y, color, tooltip=["bits", "alpha", "draw"])
-    line = alt.Chart(means).mark_line().encode(x, y, color)
-    words = "; ".join(f"{row.bits} bits, {row.alpha:.0%}: {row.value:.2f}" for row in means.itertuples())
-    return finish(alt.layer(line, points, reference(2, "the mean of all")), "What to calibrate on",
-                  f"Loss of answers and of text by share of general text: {words}.", height=220)  # fmt: skip
