@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quantcliff import disk, foretelling, planner, waiting, workshop
+from quantcliff import allocating, disk, foretelling, planner, waiting, workshop
 from quantcliff.errors import BuildError, InputError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def app() -> None:
     quantcliff run macro -p bits 2        one chapter with other parameters
     quantcliff diagnose BASE QUANTIZED    what went wrong between two models on this machine
     quantcliff predict BASE               what would go wrong at which bits, before anything is quantized
+    quantcliff allocate BASE OUT          more bits for the parts that need them, for 3.5 bits per weight in all
 
     A model is always a folder on this machine in Hugging Face form; nothing is downloaded but by `fetch`. "atlas" names
     the small model that ships with this package, "smollm2" the one that `fetch smollm2` brings. What a command is not
@@ -231,6 +232,7 @@ def diagnose(
     sys.exit(found.exit_code)
 
 
+app.add_command(allocating.allocate)
 app.add_command(planner.facts)
 app.add_command(planner.grid)
 app.add_command(planner.plan)

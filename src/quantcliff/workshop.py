@@ -106,6 +106,25 @@ def boundary_again(run: Path, device: str) -> None:
     click.echo(f"The tables are shipped: {boundary.FOLDER}")
 
 
+@atlas.command("mixture")
+@click.argument("run", type=FILE)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def mixture_again(run: Path, device: str) -> None:
+    """Make the embedded model's tables of the chapter on the mixture again, in RUN, and put them into the package.
+
+    Half an hour on one core; a stopped run goes on from where it was.
+    """
+    _mixture("atlas", run, device, "quantcliff atlas mixture RUN")
+
+
+def _mixture(model: str, run: Path, device: str, command: str) -> None:
+    from quantcliff.models import check_device
+    from quantcliff.stages import mixture
+
+    mixture.ship(model, mixture.make(mixture.study_of(model, run, check_device(device))), _about(command))
+    click.echo(f"The tables are shipped: {mixture.FOLDER}")
+
+
 @atlas.command("density")
 @click.argument("folder", type=FILE, metavar="MODELS")
 @click.argument("run", type=FILE)
@@ -255,6 +274,17 @@ def activations_smollm2(run: Path, commit: str, device: str) -> None:
     about = _about("quantcliff smollm2 activations RUN") | ({"commit": commit} if commit else {})
     tables.ship(found, about, activations.FOLDER)
     click.echo(f"The tables are shipped: {activations.FOLDER}")
+
+
+@smollm2_group.command("mixture")
+@click.argument("run", type=FILE)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def mixture_smollm2(run: Path, device: str) -> None:
+    """Make SmolLM2's tables of the chapter on the mixture again, in RUN, and put them into the package.
+
+    Half an hour on two cores where RUN has the checkpoints of its book; a stopped run goes on from where it was.
+    """
+    _mixture("smollm2", run, device, "quantcliff smollm2 mixture RUN")
 
 
 @smollm2_group.command()

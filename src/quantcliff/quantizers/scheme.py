@@ -105,6 +105,16 @@ def average_bits(config: PretrainedConfig, scheme: Scheme) -> float:
         if (bits := plan.get(name)) is None:
             total += 16 * rows * columns
             continue
-        groups = rows * (1 if scheme.group_size == -1 else columns // scheme.group_size)
-        total += bits * rows * columns + groups * (SCALE_BITS + (0 if scheme.symmetric else bits))
+        total += stored_bits((rows, columns), bits, scheme.group_size, scheme.symmetric)
     return total / sum(rows * columns for rows, columns in shapes.values())
+
+
+def stored_bits(shape: tuple[int, int], bits: int, group_size: int, symmetric: bool = False) -> int:
+    """Bits that a matrix of so many rows and columns takes, scales and zero points counted.
+
+    >>> stored_bits((1, 128), 4, 128) / 128
+    4.15625
+    """
+    rows, columns = shape
+    groups = rows * (1 if group_size == -1 else columns // group_size)
+    return bits * rows * columns + groups * (SCALE_BITS + (0 if symmetric else bits))

@@ -13,7 +13,7 @@ from quantcliff import tables
 
 PACKAGE = Path(__file__).parents[1]
 
-ABOVE = ("book", "charts", "cli", "diagnosis", "foretelling", "grid", "planner", "training", "workshop")
+ABOVE = ("allocating", "book", "charts", "cli", "diagnosis", "foretelling", "grid", "planner", "training", "workshop")
 """What no stage imports: changing it changes no table."""
 
 
