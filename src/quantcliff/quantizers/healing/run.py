@@ -189,7 +189,13 @@ def improved(folder: str | Path) -> tuple[int, int]:
 
 
 def _fit(
-    full: Blocks, own: Blocks, layer: int, here: dict[str, Codes], stream: Tensor, target: Tensor, recipe: Recipe,
+    full: Blocks,
+    own: Blocks,
+    layer: int,
+    here: dict[str, Codes],
+    stream: Tensor,
+    target: Tensor,
+    recipe: Recipe,
     term: Term | None = None,
 ) -> tuple[dict[str, Codes], list[dict[str, float]]]:
     grids = {}

@@ -15,8 +15,8 @@ Values = Float[np.ndarray, " cell"]
 
 
 def partial(x: Values, y: Values, given: Float[np.ndarray, "cell given"]) -> float:
-    """Spearman's partial correlation: of what ranks of x and of y have left when lines on ranks of `given` are taken off
-    both. Plain Spearman where nothing is given; NaN where nothing is left."""
+    """Spearman's partial correlation: of what ranks of x and of y have left when lines on ranks of `given` are taken
+    off both. Plain Spearman where nothing is given; NaN where nothing is left."""
     ranks = np.column_stack([rankdata(column) for column in (x, y, *given.T)])
     ranks -= ranks.mean(0)
     target, design = ranks[:, :2], ranks[:, 2:]

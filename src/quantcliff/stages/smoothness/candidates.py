@@ -1,4 +1,4 @@
-"""Effective next-token candidates, in the neighbourhood of a sequence, and the temperature that makes entropies equal."""
+"""Effective next-token candidates around a sequence, and the temperature that makes entropies equal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,8 +61,8 @@ def matching(logits: Float[Tensor, "n vocab"], wanted: float) -> float:
 @torch.no_grad()
 def next_logits(hf: PreTrainedModel, ids: Int[Tensor, "n place"]) -> Float[Tensor, "n vocab"]:
     """After the last token of every row."""
-    parts = [hf(part.to(hf.device), use_cache=False, logits_to_keep=1).logits[:, -1].float() for part in ids.split(AT_ONCE)]
-    return torch.cat(parts).cpu()
+    parts = [hf(part.to(hf.device), use_cache=False, logits_to_keep=1).logits[:, -1] for part in ids.split(AT_ONCE)]
+    return torch.cat(parts).float().cpu()
 
 
 @dataclass(frozen=True, eq=False)

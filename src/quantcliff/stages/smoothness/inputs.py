@@ -1,4 +1,4 @@
-"""What is read: sequences of running text, the starts of some of them, and these with one token put in place of another.
+"""What is read: sequences of running text, the starts of some of them, and these with one token replaced.
 
 A sequence's neighbourhood is the sequence with one of its tokens, neither the first nor the last, replaced by one of
 those whose full-precision embeddings are nearest by cosine; as a control by a token drawn evenly.
@@ -25,10 +25,11 @@ class Sizes:
 
     Attributes:
         sequences, tokens: running text for gradients and for the temperature.
-        finite: sequences for finite slopes and Jacobians; `directions`, `probes`: random draws for each.
+        finite: sequences for finite slopes and Jacobians; `directions`, `probes`: random draws for each; no probes: no
+            Jacobians.
         prefixes, prefix: starts of sequences, and their tokens, for neighbourhoods and trees.
         places, near: tokens of a start that are replaced, and tokens put in the place of each.
-        depth, cap, samples: levels of the tree, nodes a level, continuations drawn.
+        depth, cap, samples: levels of the tree, nodes a level, continuations drawn, if any.
     """
 
     sequences: int = 64
@@ -83,7 +84,8 @@ class Inputs:
         weight = base.hf.get_input_embeddings().weight.detach().float().cpu()
         allowed = torch.ones(len(weight), dtype=torch.bool)
         allowed[special] = False
-        return cls(ids[: sizes.sequences], inside[: sizes.sequences], starts, neighbours(starts, weight, allowed, sizes, draw))
+        around = neighbours(starts, weight, allowed, sizes, draw)
+        return cls(ids[: sizes.sequences], inside[: sizes.sequences], starts, around)
 
 
 def neighbours(

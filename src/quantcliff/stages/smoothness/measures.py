@@ -107,15 +107,3 @@ def measure(study: Study, sizes: Sizes = STANDARD, beside: Mapping[str, Path] | 
         rows = Shelf(study.run).kept("smoothness", name.replace(" ", "-"), content, other)
         parts.append(rows.assign(variant=name))
     return Shelf(study.run).whole("smoothness", parts) if len(parts) > 1 else found
-
-
-def row(
-    table: pd.DataFrame, variant: str, measure: str, part: str = "", at: float | None = None, twin: str = MATCHED
-) -> pd.Series:
-    """The one row of `measure`'s table; full precision has but a plain one."""
-    twin = PLAIN if variant == FULL else twin
-    same = (table["variant"] == variant) & (table["measure"] == measure) & (table["part"] == part)
-    same &= (table["twin"] == twin) & (table["at"].isna() if at is None else np.isclose(table["at"], at if at else 0.0))
-    found = table[same]
-    assert len(found) == 1, (variant, measure, part, at, twin)
-    return found.iloc[0]

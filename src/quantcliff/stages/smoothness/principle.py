@@ -1,4 +1,4 @@
-"""The principle tried: layers healed with a term for the gradients they hand back, and what comes of it (`rules`, 7)."""
+"""The principle tried: layers healed with a term for the gradients they hand back (`rules`, 7)."""
 
 import json
 from collections.abc import Sequence

@@ -21,6 +21,8 @@ INSIDE, ALL = "but first", "all"
 Key = tuple[str, str, float]
 """Measure, part, and radius, layer or depth (NaN where there is none)."""
 
+Values = dict[Key, np.ndarray]
+
 NONE = float("nan")
 
 
@@ -59,7 +61,8 @@ class Seen:
             found["survival_chance", kind, NONE] = candidates.share_in(theirs, union.roll(1, 0))
             found["own_shared", kind, NONE] = candidates.share_in(union, theirs)
         depth = len(self.nodes[0]) - 1
-        kept = [len(own[-1] & other[-1]) / max(len(other[-1]), 1) for own, other in zip(self.nodes, full.nodes, strict=True)]
+        pairs = [(own[-1], theirs[-1]) for own, theirs in zip(self.nodes, full.nodes, strict=True)]
+        kept = [len(own & theirs) / max(len(theirs), 1) for own, theirs in pairs]
         found["paths_kept", "", float(depth + 1)] = np.array(kept)
         return replace(self, values=found)
 
@@ -113,9 +116,10 @@ class Looking:
             nodes = tree.trees(model.hf, self.inputs.starts, tau, self.sizes.depth, self.sizes.cap)
             for depth in range(self.sizes.depth):
                 values["nodes", "", float(depth + 1)] = np.array([float(len(own[depth])) for own in nodes])
-            values["distinct", "", NONE] = tree.distinct(
-                model.hf, self.inputs.starts, tau, self.sizes.depth, self.sizes.samples, self.seed
-            )
+            if self.sizes.samples:
+                values["distinct", "", NONE] = tree.distinct(
+                    model.hf, self.inputs.starts, tau, self.sizes.depth, self.sizes.samples, self.seed
+                )
             found.append(Seen(tau, values, gradient, unions[number], nodes))
         return found
 
@@ -133,6 +137,8 @@ class Looking:
         return [{("slope", "", radius): own[place].numpy() for place, radius in enumerate(RADII)} for own in found]
 
     def _depths(self, model: Model) -> dict[Key, np.ndarray]:
+        if not self.sizes.probes:
+            return {}
         n = self.sizes.finite
         blocks = Blocks(model, self.inputs.ids[:1])
         pair = slopes.jacobian_norms(blocks, self.inputs.ids[:n], self.inputs.inside[:n], self.sizes.probes, self.seed)
@@ -142,9 +148,9 @@ class Looking:
             for layer, row in enumerate(values)
         }
 
-    def _around(self, model: Model, taus: tuple[float, ...]) -> tuple[list[dict[Key, np.ndarray]], list[dict[str, Tensor]]]:
+    def _around(self, model: Model, taus: tuple[float, ...]) -> tuple[list[Values], list[dict[str, Tensor]]]:
         own = candidates.next_logits(model.hf, self.inputs.starts)
-        values: list[dict[Key, np.ndarray]] = [{} for _ in taus]
+        values: list[Values] = [{} for _ in taus]
         unions: list[dict[str, Tensor]] = [{} for _ in taus]
         for kind in (NEAR, RANDOM):
             logits = [candidates.next_logits(model.hf, rows) for rows in self.inputs.neighbours[kind]]

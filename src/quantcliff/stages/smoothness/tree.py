@@ -1,4 +1,4 @@
-"""The decoding tree of a start: every token that a model would think of, level by level; and continuations drawn from it."""
+"""The decoding tree of a start: every token that a model would think of, level by level; and continuations drawn."""
 
 from collections.abc import Sequence
 
