@@ -31,7 +31,9 @@ FOLDER = Path(__file__).parent / "tables"
 SHORT = Sizes(sequences=48, finite=8, directions=1, probes=0, places=3, near=6, cap=32, samples=0)
 """For each cell of the grid."""
 
-REAL = Sizes(sequences=16, finite=4, directions=1, probes=2, prefixes=12, places=3, near=4, cap=16, samples=16)
+REAL = Sizes(
+    sequences=16, finite=4, directions=1, probes=2, prefixes=12, trees=24, places=3, near=4, cap=16, samples=16
+)
 """For SmolLM2."""
 
 SHOWN = Cell("atlas", "rtn", 3.0, 64)

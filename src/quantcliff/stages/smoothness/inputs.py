@@ -27,7 +27,7 @@ class Sizes:
         sequences, tokens: running text for gradients and for the temperature.
         finite: sequences for finite slopes and Jacobians; `directions`, `probes`: random draws for each; no probes: no
             Jacobians.
-        prefixes, prefix: starts of sequences, and their tokens, for neighbourhoods and trees.
+        prefixes, prefix: starts of sequences, and their tokens, for neighbourhoods; `trees`: starts for trees.
         places, near: tokens of a start that are replaced, and tokens put in the place of each.
         depth, cap, samples: levels of the tree, nodes a level, continuations drawn, if any.
     """
@@ -39,6 +39,7 @@ class Sizes:
     probes: int = 8
     prefixes: int = 32
     prefix: int = 24
+    trees: int = 80
     places: int = 4
     near: int = 8
     depth: int = 6
@@ -57,7 +58,7 @@ class Inputs:
         ids: sequences of running text.
         inside: which tokens count: not the first of a sequence, and not a special one, behind which a text begins.
         starts: the beginnings of the first sequences.
-        neighbours: by kind, each start's neighbours.
+        neighbours: by kind, the neighbours of the first starts.
     """
 
     ids: Int[Tensor, "sequence token"]
@@ -74,17 +75,17 @@ class Inputs:
         """
         if not documents:
             raise InputError("smoothness is measured on running text: give a text file as calibration, or as text")
-        most = max(sizes.sequences, sizes.prefixes)
+        most = max(sizes.sequences, sizes.prefixes, sizes.trees)
         ids = rows_of(base.tokenizer, documents, sizes.tokens, most)
         special = torch.tensor(sorted(set(base.tokenizer.all_special_ids)), dtype=torch.long)
         inside = ~torch.isin(ids, special)
         inside[:, 0] = False
-        starts = ids[: sizes.prefixes, : sizes.prefix]
+        starts = ids[: max(sizes.prefixes, sizes.trees), : sizes.prefix]
         draw = torch.Generator().manual_seed(seed)
         weight = base.hf.get_input_embeddings().weight.detach().float().cpu()
         allowed = torch.ones(len(weight), dtype=torch.bool)
         allowed[special] = False
-        around = neighbours(starts, weight, allowed, sizes, draw)
+        around = neighbours(starts[: sizes.prefixes], weight, allowed, sizes, draw)
         return cls(ids[: sizes.sequences], inside[: sizes.sequences], starts, around)
 
 

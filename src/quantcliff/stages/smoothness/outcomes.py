@@ -31,7 +31,7 @@ class Told:
         same = (rows["method"] == method) & (rows["bits"] == bits) & (rows["measure"] == measure)
         same &= rows["part"] == part
         same &= (rows["twin"] == twin) & (rows["at"].isna() if at is None else np.isclose(rows["at"], at))
-        found = rows[same & rows["variant"].str.startswith(method)]
+        found = rows[same]
         assert len(found) == 1, (method, bits, measure, part, at, twin, len(found))
         return found.iloc[0]
 

@@ -113,12 +113,17 @@ class Looking:
         for number, (tau, gradient) in enumerate(zip(taus, gradients, strict=True)):
             values = self._norms(slopes.scaled_norms(gradient, embeddings))
             values |= steps[number] | depths | around[number]
-            nodes = tree.trees(model.hf, self.inputs.starts, tau, self.sizes.depth, self.sizes.cap)
+            nodes = tree.trees(model.hf, self.inputs.starts[: self.sizes.trees], tau, self.sizes.depth, self.sizes.cap)
             for depth in range(self.sizes.depth):
                 values["nodes", "", float(depth + 1)] = np.array([float(len(own[depth])) for own in nodes])
             if self.sizes.samples:
                 values["distinct", "", NONE] = tree.distinct(
-                    model.hf, self.inputs.starts, tau, self.sizes.depth, self.sizes.samples, self.seed
+                    model.hf,
+                    self.inputs.starts[: self.sizes.trees],
+                    tau,
+                    self.sizes.depth,
+                    self.sizes.samples,
+                    self.seed,
                 )
             found.append(Seen(tau, values, gradient, unions[number], nodes))
         return found
@@ -149,7 +154,7 @@ class Looking:
         }
 
     def _around(self, model: Model, taus: tuple[float, ...]) -> tuple[list[Values], list[dict[str, Tensor]]]:
-        own = candidates.next_logits(model.hf, self.inputs.starts)
+        own = candidates.next_logits(model.hf, self.inputs.starts[: self.sizes.prefixes])
         values: list[Values] = [{} for _ in taus]
         unions: list[dict[str, Tensor]] = [{} for _ in taus]
         for kind in (NEAR, RANDOM):
