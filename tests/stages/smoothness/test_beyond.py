@@ -47,7 +47,8 @@ def test_blocks_are_of_one_width_and_group_size() -> None:
     assert len(set(found)) == 12 and len(set(zip(found, grid["bits"], grid["group_size"], strict=True))) == 12
 
 
-def test_a_shadow_says_nothing_beyond_and_an_own_voice_does() -> None:
+def test_a_shadow_says_nothing_beyond_and_an_own_voice_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beyond, "RESAMPLES", 300)
     found = beyond.table(cells(), ("own", "shadow"), ("stream_snr",)).set_index(["number", "given"])
     assert found.loc[("own", "divergence"), "low"] > 0.5 and found.loc[("own", "all errors"), "low"] > 0.5
     assert found.loc[("shadow", "nothing"), "high"] < 0
@@ -58,8 +59,9 @@ def test_a_shadow_says_nothing_beyond_and_an_own_voice_does() -> None:
     assert set(found.loc["stream_snr"].index) == {"nothing", "divergence", "all errors"}
 
 
-def test_intervals_widen_with_the_level_and_come_out_again() -> None:
-    grid = cells()
+def test_intervals_widen_with_the_level_and_come_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beyond, "RESAMPLES", 300)
+    grid = cells().assign(kept=lambda table: table["kept"] + 2 * np.random.default_rng(9).normal(size=len(table)))
     wide, narrow = (beyond.between(grid, "own", ["text_kl"], level) for level in (0.99, 0.5))
     assert wide.low < narrow.low < narrow.estimate < narrow.high < wide.high
     assert beyond.between(grid, "own", ["text_kl"], 0.99) == wide

@@ -27,7 +27,7 @@ from quantcliff.stages.smoothness import (
     slopes,
 )
 from quantcliff.stages.smoothness import measures as module
-from quantcliff.stages.smoothness.seen import RADII
+from quantcliff.stages.smoothness.seen import RADII, SHARES
 from quantcliff.study import Study
 
 SMALL = Sizes(sequences=6, tokens=12, finite=4, directions=1, probes=2, prefixes=4, prefix=8, trees=5, places=2, near=3,
@@ -57,10 +57,14 @@ def value(table: pd.DataFrame, variant: str, measure: str, part: str = "", at: f
 def test_full_precision_beside_itself(table: pd.DataFrame) -> None:
     rows = table[(table["variant"] == "full") & (table["measure"] != "tau")]
     assert set(rows["twin"]) == {PLAIN}
-    measured = rows[~rows["measure"].isin(["nodes", "paths_kept"])]
-    assert measured["ratio"].to_numpy() == pytest.approx(1) and measured["ratio_low"].to_numpy() == pytest.approx(1)
+    own = rows[~rows["measure"].isin(["nodes", *SHARES])]
+    assert own["ratio"].to_numpy() == pytest.approx(1) and own["ratio_low"].to_numpy() == pytest.approx(1)
+    assert rows[rows["measure"].isin(SHARES)]["ratio"].isna().all()
+    kept = rows[rows["measure"] == "paths_kept"]["estimate"].item()
+    assert np.isnan(kept) or kept == 1
     for part in (INSIDE, ALL):
         assert value(table, "full", "direction", part)["estimate"] == pytest.approx(1, abs=1e-4)
+        assert value(table, "full", "spread", part)["estimate"] < 3
         assert abs(value(table, "full", "direction_chance", part)["estimate"]) < 0.6
     for kind in (NEAR, RANDOM):
         assert value(table, "full", "survival", kind)["estimate"] == 1

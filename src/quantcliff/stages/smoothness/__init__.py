@@ -4,7 +4,7 @@ In: a study. Out: smoothness.parquet.
 """
 
 from quantcliff.stages.smoothness import beyond, edition, principle
-from quantcliff.stages.smoothness.edition import FOLDER, SHOWN
+from quantcliff.stages.smoothness.edition import FOLDER, SHOWN, sizes_of
 from quantcliff.stages.smoothness.inputs import NEAR, RANDOM, STANDARD, Inputs, Sizes
 from quantcliff.stages.smoothness.measures import MATCHED, PLAIN, Bench, measure
 from quantcliff.stages.smoothness.outcomes import Told, of_measures, outcomes
@@ -13,4 +13,4 @@ from quantcliff.stages.smoothness.seen import ALL, INSIDE, RADII
 
 __all__ = ["ALL", "ERRORS", "FOLDER", "INSIDE", "MATCHED", "NAMED", "NEAR", "PLAIN", "RADII", "RADIUS", "RANDOM",
            "SEQUENCES", "SHOWN", "STANDARD", "Bench", "Inputs", "Sizes", "Told", "beyond", "edition", "measure",
-           "of_measures", "outcomes", "principle"]  # fmt: skip
+           "of_measures", "outcomes", "principle", "sizes_of"]  # fmt: skip

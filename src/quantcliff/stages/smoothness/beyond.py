@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 
 from quantcliff.stats import Interval
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 LEVEL = 0.99
 """Five numbers are tried, so that the intervals are wide."""
 
@@ -17,7 +17,7 @@ Values = Float[np.ndarray, " cell"]
 def partial(x: Values, y: Values, given: Float[np.ndarray, "cell given"]) -> float:
     """Spearman's partial correlation: of what ranks of x and of y have left when lines on ranks of `given` are taken
     off both. Plain Spearman where nothing is given; NaN where nothing is left."""
-    ranks = np.column_stack([rankdata(column) for column in (x, y, *given.T)])
+    ranks = rankdata(np.column_stack([x, y, given]), axis=0)
     ranks -= ranks.mean(0)
     target, design = ranks[:, :2], ranks[:, 2:]
     left = target - design @ np.linalg.lstsq(design, target, rcond=None)[0] if design.size else target

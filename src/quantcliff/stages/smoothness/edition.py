@@ -19,7 +19,7 @@ from quantcliff.stages.boundary import Cell
 from quantcliff.stages.macro import running_text
 from quantcliff.stages.smollm2 import Shipped
 from quantcliff.stages.smoothness import principle
-from quantcliff.stages.smoothness.inputs import NEAR, Inputs, Sizes
+from quantcliff.stages.smoothness.inputs import NEAR, STANDARD, Inputs, Sizes
 from quantcliff.stages.smoothness.measures import measure
 from quantcliff.stages.smoothness.rules import RADIUS
 from quantcliff.stages.smoothness.seen import INSIDE, NONE, Looking, Seen
@@ -28,16 +28,24 @@ from quantcliff.study.shelf import Shelf
 
 FOLDER = Path(__file__).parent / "tables"
 
-SHORT = Sizes(sequences=48, finite=8, directions=1, probes=0, places=3, near=6, cap=32, samples=0)
+SHORT = Sizes(sequences=48, finite=8, directions=1, probes=0, prefixes=48, near=3, cap=32, samples=0)
 """For each cell of the grid."""
 
 REAL = Sizes(
-    sequences=16, finite=4, directions=1, probes=2, prefixes=12, trees=24, places=3, near=4, cap=16, samples=16
+    sequences=16, finite=4, directions=1, probes=2, prefixes=16, trees=24, places=3, near=3, cap=16, samples=16
 )
 """For SmolLM2."""
 
+LARGE = 20_000_000
+"""Parameters from which on a model is read in short."""
+
 SHOWN = Cell("atlas", "rtn", 3.0, 64)
 """The cell that the chapter measures again."""
+
+
+def sizes_of(study: Study) -> Sizes:
+    """What a study's model is read with: `STANDARD`, or `REAL` where it is large."""
+    return REAL if study.base.hf.num_parameters() >= LARGE else STANDARD
 
 
 def cells() -> list[Cell]:

@@ -37,11 +37,11 @@ class Sizes:
     finite: int = 16
     directions: int = 2
     probes: int = 8
-    prefixes: int = 32
+    prefixes: int = 64
     prefix: int = 24
     trees: int = 80
     places: int = 4
-    near: int = 8
+    near: int = 4
     depth: int = 6
     cap: int = 64
     samples: int = 64
@@ -56,7 +56,8 @@ class Inputs:
 
     Attributes:
         ids: sequences of running text.
-        inside: which tokens count: not the first of a sequence, and not a special one, behind which a text begins.
+        inside: which tokens count: not the first of a sequence, nor a special one, behind which a text begins, nor the
+            last, on which no loss depends.
         starts: the beginnings of the first sequences.
         neighbours: by kind, the neighbours of the first starts.
     """
@@ -79,7 +80,7 @@ class Inputs:
         ids = rows_of(base.tokenizer, documents, sizes.tokens, most)
         special = torch.tensor(sorted(set(base.tokenizer.all_special_ids)), dtype=torch.long)
         inside = ~torch.isin(ids, special)
-        inside[:, 0] = False
+        inside[:, [0, -1]] = False
         starts = ids[: max(sizes.prefixes, sizes.trees), : sizes.prefix]
         draw = torch.Generator().manual_seed(seed)
         weight = base.hf.get_input_embeddings().weight.detach().float().cpu()

@@ -13,7 +13,7 @@ from quantcliff import models, stats
 from quantcliff.models import Model
 from quantcliff.stages.macro import running_text
 from quantcliff.stages.smoothness.inputs import STANDARD, Inputs, Sizes
-from quantcliff.stages.smoothness.seen import Looking, Seen
+from quantcliff.stages.smoothness.seen import SHARES, Looking, Seen
 from quantcliff.study import FULL, Study
 from quantcliff.study.shelf import Shelf
 
@@ -47,8 +47,8 @@ class Bench:
 
         Returns:
             twin, measure, part, at (radius, layer or depth), estimate (mean over sequences or starts), low, high
-            (bootstrap over them), ratio (to full precision's mean), ratio_low, ratio_high (bootstrap in pairs), n; and
-            a row `tau` each.
+            (bootstrap over them), ratio (to full precision's mean, but for `SHARES`), ratio_low, ratio_high (bootstrap
+            in pairs), n; and a row `tau` each.
         """
         tau = self.looking.twin(model)
         seen = self.looking.look(model, (1.0, tau))
@@ -66,7 +66,9 @@ class Bench:
         for (measure, part, at), own in seen.values.items():
             theirs = self.full.values[measure, part, at]
             found = stats.bootstrap_mean(own, self.study.seed)
-            share = stats.bootstrap(own, theirs, statistic=ratio_of_means, seed=self.study.seed)
+            share = stats.Interval(np.nan, np.nan, np.nan)
+            if measure not in SHARES:
+                share = stats.bootstrap(own, theirs, statistic=ratio_of_means, seed=self.study.seed)
             rows.append({
                 "measure": measure, "part": part, "at": at, "estimate": found.estimate, "low": found.low,
                 "high": found.high, "ratio": share.estimate, "ratio_low": share.low, "ratio_high": share.high,

@@ -16,7 +16,7 @@ RADII = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Steps of the finite slopes, in mean norms of an embedding."""
 
 INSIDE, ALL = "but first", "all"
-"""Tokens that a gradient is looked at: those that count (`Inputs.inside`), or all of them."""
+"""Tokens that a gradient is looked at: those that count (`Inputs.inside`), or all but the last."""
 
 Key = tuple[str, str, float]
 """Measure, part, and radius, layer or depth (NaN where there is none)."""
@@ -24,6 +24,15 @@ Key = tuple[str, str, float]
 Values = dict[Key, np.ndarray]
 
 NONE = float("nan")
+
+
+SHARES = frozenset({"direction", "direction_chance", "survival", "survival_chance", "own_shared", "paths_kept"})
+"""Measures that compare with full precision already; no ratio to its own is told."""
+
+
+def but_last(inside: Bool[Tensor, "sequence token"]) -> Bool[Tensor, "sequence token"]:
+    """All tokens but the last."""
+    return torch.arange(inside.shape[1]).expand_as(inside) < inside.shape[1] - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +56,13 @@ class Seen:
     def beside(self, full: "Seen", inside: Bool[Tensor, "sequence token"]) -> "Seen":
         """With what needs both models among the values: direction of gradients, surviving candidates and paths.
 
-        `direction_chance`, `survival_chance`: beside full precision on the sequence, or start, that comes next.
+        `direction_chance`, `survival_chance`: beside full precision on the sequence, or start, that comes before.
+        `paths_kept`: of full precision's paths at the last depth, over the starts where it has any.
         """
         found = dict(self.values)
         cosines = slopes.cosines(self.gradient, full.gradient)
         chance = slopes.cosines(self.gradient, full.gradient.roll(1, 0))
-        for part, here in {INSIDE: inside, ALL: torch.ones_like(inside)}.items():
+        for part, here in {INSIDE: inside, ALL: but_last(inside)}.items():
             found["direction", part, NONE] = slopes.averaged(cosines, here).numpy()
             found["direction_chance", part, NONE] = slopes.averaged(chance, here).numpy()
         for kind, union in self.unions.items():
@@ -62,8 +72,9 @@ class Seen:
             found["own_shared", kind, NONE] = candidates.share_in(union, theirs)
         depth = len(self.nodes[0]) - 1
         pairs = [(own[-1], theirs[-1]) for own, theirs in zip(self.nodes, full.nodes, strict=True)]
-        kept = [len(own & theirs) / max(len(theirs), 1) for own, theirs in pairs]
-        found["paths_kept", "", float(depth + 1)] = np.array(kept)
+        found["paths_kept", "", float(depth + 1)] = np.array(
+            [len(own & theirs) / len(theirs) for own, theirs in pairs if theirs]
+        )
         return replace(self, values=found)
 
 
@@ -104,7 +115,7 @@ class Looking:
         return candidates.matching(self.text_logits(model), self.entropy)
 
     def look(self, model: Model, taus: tuple[float, ...]) -> list[Seen]:
-        """The model at every temperature."""
+        """The model at every temperature; Jacobians, which end before the logits, at the first alone."""
         gradients = slopes.input_gradients(model.hf, self.inputs.ids, taus)
         embeddings = slopes.embedded(model.hf, self.inputs.ids)
         steps, depths = self._steps(model, taus), self._depths(model)
@@ -112,7 +123,7 @@ class Looking:
         found = []
         for number, (tau, gradient) in enumerate(zip(taus, gradients, strict=True)):
             values = self._norms(slopes.scaled_norms(gradient, embeddings))
-            values |= steps[number] | depths | around[number]
+            values |= steps[number] | around[number] | (depths if number == 0 else {})
             nodes = tree.trees(model.hf, self.inputs.starts[: self.sizes.trees], tau, self.sizes.depth, self.sizes.cap)
             for depth in range(self.sizes.depth):
                 values["nodes", "", float(depth + 1)] = np.array([float(len(own[depth])) for own in nodes])
@@ -130,7 +141,7 @@ class Looking:
 
     def _norms(self, norms: Tensor) -> dict[Key, np.ndarray]:
         values: dict[Key, np.ndarray] = {}
-        for part, here in {INSIDE: self.inputs.inside, ALL: torch.ones_like(self.inputs.inside)}.items():
+        for part, here in {INSIDE: self.inputs.inside, ALL: but_last(self.inputs.inside)}.items():
             values["norm", part, NONE] = slopes.averaged(norms, here).numpy()
             values["spread", part, NONE] = slopes.spread(norms, here).numpy()
         return values
