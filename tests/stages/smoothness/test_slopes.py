@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import TEXT
+from transformers import PretrainedConfig, PreTrainedModel
 
 from quantcliff import models
 from quantcliff.models import Model
@@ -24,16 +25,18 @@ def ids(model: Model) -> torch.Tensor:
     return rows_of(model.tokenizer, TEXT * 3, 10, 10)
 
 
-def test_a_gradient_is_what_the_loss_changes_by(model: Model, ids: torch.Tensor) -> None:
+def test_a_gradient_is_what_the_loss_changes_by(model: Model) -> None:
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 320, (10, 10), generator=draw)
     one, two = slopes.input_gradients(model.hf, ids, (1.0, 0.5))
     e = slopes.embedded(model.hf, ids)
     step = torch.zeros_like(e)
-    step[:, 4] = torch.randn(e.shape[-1], generator=torch.Generator().manual_seed(0))
+    step[:, 4] = torch.randn(e.shape[-1], generator=draw)
     for tau, gradient in ((1.0, one), (0.5, two)):
         with torch.no_grad():
-            ends = [slopes.loss(tau * model.hf(inputs_embeds=e + sign * 1e-2 * step).logits, ids) for sign in (1, -1)]
-        there = (ends[0] - ends[1]) / 2e-2
-        assert torch.allclose((gradient * step).sum((1, 2)), there, rtol=0.05, atol=2e-4)
+            ends = [slopes.loss(tau * model.hf(inputs_embeds=e + sign * 1e-3 * step).logits, ids) for sign in (1, -1)]
+        there = (ends[0] - ends[1]) / 2e-3
+        torch.testing.assert_close((gradient * step).sum((1, 2)), there, rtol=0.03, atol=5e-3)
     assert not torch.allclose(one, two, rtol=0.1) and (one[:, -1] == 0).all(), "nothing follows the last token"
 
 
@@ -57,14 +60,12 @@ def test_norms_count_in_embedding_norms_and_only_where_asked() -> None:
     assert cosine[0].tolist() == pytest.approx([-1.0, 0.0])
 
 
-class Straight(torch.nn.Module):
+class Straight(PreTrainedModel):
     """Logits are a matrix times the embedding of each token alone."""
 
-    device = torch.device("cpu")
-
     def __init__(self, matrix: torch.Tensor):
-        super().__init__()
-        self.matrix = matrix
+        super().__init__(PretrainedConfig())
+        self.matrix = torch.nn.Parameter(matrix)
 
     def get_input_embeddings(self) -> torch.nn.Module:
         return torch.nn.Embedding.from_pretrained(torch.eye(3))
@@ -95,7 +96,7 @@ def test_jacobians_are_those_of_the_layers(model: Model, ids: torch.Tensor) -> N
     inside = torch.ones_like(few, dtype=torch.bool)
     inside[:, 0] = False
     blocks = Blocks(model, few[:1])
-    inner, whole = slopes.jacobian_norms(blocks, few, inside, probes=400)
+    inner, whole = slopes.jacobian_norms(blocks, few, inside, probes=200)
     assert inner.shape == whole.shape == (3, 2) and (whole >= inner).all()
     layer, row = 1, 1
     stream = [blocks.start(few)]
@@ -112,7 +113,7 @@ def test_jacobians_are_those_of_the_layers(model: Model, ids: torch.Tensor) -> N
     n, width = exact.shape[:2]
     sizes = [part[row, 1:].square().sum(-1).mean().sqrt() for part in (stream[layer], stream[3])]
     want = (exact.square().sum() / width / n).sqrt() * sizes[0] / sizes[1]
-    assert float(inner[layer, row]) == pytest.approx(float(want), rel=0.1)
+    assert float(inner[layer, row]) == pytest.approx(float(want), rel=0.15)
 
 
 def test_a_layer_that_adds_nothing_has_a_jacobian_of_one(tiny_llama: Path) -> None:

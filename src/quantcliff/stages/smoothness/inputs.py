@@ -65,7 +65,7 @@ class Inputs:
     ids: Int[Tensor, "sequence token"]
     inside: Bool[Tensor, "sequence token"]
     starts: Int[Tensor, "prefix place"]
-    neighbours: dict[str, Int[Tensor, "prefix neighbour place"]]
+    neighbours: dict[str, Int[Tensor, "first neighbour place"]]
 
     @classmethod
     def of(cls, base: Model, documents: Sequence[str], sizes: Sizes = STANDARD, seed: int = 0) -> "Inputs":

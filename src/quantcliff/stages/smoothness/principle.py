@@ -84,8 +84,13 @@ def whole(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for keys, part in rows.groupby(KEYS, sort=False):
         first = part.iloc[0][["reconstruction", "gradient", "validation", "test"]].to_dict()
-        found.append({**dict(zip(KEYS, keys, strict=True)), **first, **_interval(stats.share(part["kept"]))})
+        share = _interval(stats.share(part["kept"]))
+        found.append({**dict(zip(KEYS, keys, strict=True)), **first, **share, "n": len(part)})
     return pd.DataFrame(found)
+
+
+def _interval(found: stats.Interval) -> dict[str, float]:
+    return {name: float(value) for name, value in found._asdict().items()}
 
 
 def make(study: Study, sequences: int = SEQUENCES, seeds: int = SEEDS) -> pd.DataFrame:
