@@ -111,7 +111,10 @@ def test_other_checkpoints_stand_beside(study: Study, table: pd.DataFrame, monke
         table[table["variant"] == name][columns].reset_index(drop=True) for name in ("rtn-2bit-g16", "another")
     )
     pd.testing.assert_frame_equal(own, other)
-    assert table[table["variant"] == "another"]["method"].isna().all()
+    (keys,) = {
+        tuple(row) for row in table.loc[table["variant"] == "another", ["method", "bits", "group_size"]].to_numpy()
+    }
+    assert keys == ("another", 2, 16)
 
     def never(self: Bench, model: object) -> None:
         raise AssertionError("measured again")

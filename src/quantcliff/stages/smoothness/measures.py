@@ -90,7 +90,7 @@ def measure(study: Study, sizes: Sizes = STANDARD, beside: Mapping[str, Path] | 
         beside: other checkpoints of the same base, by name.
 
     Returns:
-        variant, method, bits, group_size and the columns of `Bench.rows`; of `beside` the variant is the name.
+        variant, method, bits, group_size and the columns of `Bench.rows`; of `beside` variant and method are the name.
     """
     bench = Bench(study, sizes)
 
@@ -107,5 +107,7 @@ def measure(study: Study, sizes: Sizes = STANDARD, beside: Mapping[str, Path] | 
             return bench.rows(models.load(folder, device=asked.device, dtype=asked.dtype))
 
         rows = Shelf(study.run).kept("smoothness", name.replace(" ", "-"), content, other)
-        parts.append(rows.assign(variant=name))
+        stated = models.quantization_of(folder) or {}
+        same = {key: stated.get(key, -1) for key in ("bits", "group_size")}
+        parts.append(rows.assign(variant=name, method=name, **same))
     return Shelf(study.run).whole("smoothness", parts) if len(parts) > 1 else found

@@ -165,22 +165,11 @@ def claims_of(told: Told) -> pd.DataFrame:
     return pd.DataFrame(of_measures(told), columns=COLUMNS)
 
 
-def outcomes(told: Told, cells: pd.DataFrame, found: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+def every_claim(told: Told, cells: pd.DataFrame, found: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """claim, outcome, figures: all rules of the embedded model."""
     rows = of_measures(told) + of_grid(cells, found) + of_trials(trials)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-__all__ = [
-    "HOLDS",
-    "NOT",
-    "OPEN",
-    "PUBLISHED",
-    "Told",
-    "claims_of",
-    "more_than_error",
-    "of_grid",
-    "of_measures",
-    "of_trials",
-    "outcomes",
-]
+__all__ = ["HOLDS", "NOT", "OPEN", "PUBLISHED", "Told", "claims_of", "every_claim", "more_than_error", "of_grid",
+           "of_measures", "of_trials"]  # fmt: skip
