@@ -89,7 +89,7 @@ def by_depth(table: pd.DataFrame, method: str, part: str) -> alt.LayerChart:
         tooltip=_tips("bits", "at"),
     )  # fmt: skip
     return finish(
-        alt.layer(chart, reference(1, "full precision")), f"Jacobian norm from each layer to the last ({method})",
+        alt.layer(chart, reference(1.0, "full precision")), f"Jacobian norm from each layer to the last ({method})",
         f"Relative Jacobian norm over full precision's, by layer, {method}: {words}.", height=220,
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ def tree(table: pd.DataFrame, bits: int, twin: str) -> alt.LayerChart:
         method_color(rows), tooltip=_tips("method", "at"),
     )  # fmt: skip
     return finish(
-        alt.layer(chart, reference(1, "full precision")), f"Nodes of the decoding tree, {bits} bits, {twin}",
+        alt.layer(chart, reference(1.0, "full precision")), f"Nodes of the decoding tree, {bits} bits, {twin}",
         f"Nodes by depth over full precision's, {twin}, {bits} bits: {_words(rows, 'at')}.", height=220,
     )  # fmt: skip
 
