@@ -168,7 +168,7 @@ def _handed_back(
     total = 0.0
     for part in torch.arange(len(stream) - held, len(stream), device=stream.device).split(rows):
         x = stream[part].requires_grad_()
-        total += float(term.error(x, run(x, weights), part)) * len(part)
+        total += term.error(x, run(x, weights), part).item() * len(part)
     return {"gradient": total / held}
 
 
