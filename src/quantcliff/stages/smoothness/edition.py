@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def measured(study: Study, asked: Sequence[Cell], sizes: Sizes = SHORT) -> pd.Da
     parts = []
     for cell in tqdm(asked, desc="smoothness of the grid", disable=None):
         content = [study.base.digest, asdict(cell), asdict(sizes), running_text(study), study.seed]
-        parts.append(Shelf(study.run).kept("smoothness_cells", cell.label, content, lambda cell=cell: compute(cell)))
+        parts.append(Shelf(study.run).kept("smoothness_cells", cell.label, content, partial(compute, cell)))
     return pd.concat(parts, ignore_index=True)
 
 
