@@ -1,5 +1,6 @@
 """The chart that sets models side by side: their verdicts."""
 
+
 import altair as alt
 import pandas as pd
 

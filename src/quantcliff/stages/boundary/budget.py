@@ -133,3 +133,4 @@ def ratio(
     quantizer did worse than to look at nothing but the weights. Of GPTQ, under the inputs that a model is used on, that
     is the sign of having fitted its calibration text too closely."""
     return float(energy(own.double(), moment.double()) / energy(rounded.double(), moment.double()))
+

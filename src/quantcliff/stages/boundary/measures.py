@@ -227,3 +227,4 @@ def measure(study: Study, cells: list[Cell]) -> pd.DataFrame:
     bench = Bench(study)
     parts = [bench.kept(cell) for cell in tqdm(cells, desc=f"boundary {study.base.name}", disable=None)]
     return pd.concat(parts, ignore_index=True)
+

@@ -26,7 +26,9 @@ Moment = Float64[Tensor, "columns columns"]
 
 
 @torch.no_grad()
-def second_moments(hf: PreTrainedModel, batches: Iterable[Int[Tensor, "_ _"]], first: int = 0) -> dict[str, Tensor]:
+def second_moments(
+    hf: PreTrainedModel, batches: Iterable[Int[Tensor, "_ _"]], first: int = 0
+) -> dict[str, Tensor]:
     """E[x x^T] of the input of every linear layer in the decoder, by full module name, in float64.
 
     Streamed: memory grows with the square of the width, not with the number of tokens.

@@ -52,3 +52,4 @@ def _measured(study: Study, label: str) -> list[tuple[object, ...]]:
 def _kept(study: Study, label: str) -> Bool[np.ndarray, " known"]:
     """Which of full precision's right answers are still right."""
     return (study.known_scores(label)["rank"] == 1).to_numpy()
+
