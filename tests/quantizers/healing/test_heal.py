@@ -100,7 +100,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 @pytest.mark.parametrize("fixture", ["tiny_gemma", "tiny_neox"])
 @pytest.mark.parametrize("scheme", [Scheme("rtn", 3, -1), Scheme("rtn", 2, 32, symmetric=True),
                                     Scheme("rtn", 2, 16, bits_by_layer=((1, 4),))])  # fmt: skip
-def test_other_models_and_grids(request: pytest.FixtureRequest, tmp_path: Path, fixture: str, scheme: Scheme) -> None:
+def test_other_models_and_grids(
+    request: pytest.FixtureRequest, tmp_path: Path, fixture: str, scheme: Scheme
+) -> None:
     base = request.getfixturevalue(fixture)
     rounded = quantize(base, scheme, (), tmp_path)
     out = heal(base, rounded, TEXT * 8, tmp_path / "out", Recipe(epochs=1, batch=8), tokens=16)
