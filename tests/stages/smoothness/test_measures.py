@@ -134,16 +134,15 @@ def test_a_study_without_text_is_refused(study: Study, monkeypatch: pytest.Monke
 def test_a_cell_is_the_same_numbers(study: Study, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     found = edition.measured(study, [Cell("tiny", "rtn", 2.0, 16)], SMALL).iloc[0]
     assert found["cell"] == "rtn-2bit-g16"
-    for front, twin in (("", MATCHED), ("plain_", PLAIN)):
-        for name, (measure, part, at, column) in {
-            "tau": ("tau", "", None, "estimate"), "norm_ratio": ("norm", INSIDE, None, "ratio"),
-            "direction": ("direction", INSIDE, None, "estimate"), "slope_ratio": ("slope", "", RADIUS, "ratio"),
-            "survival": ("survival", NEAR, None, "estimate"), "own_shared": ("own_shared", NEAR, None, "estimate"),
-            "union_ratio": ("union", NEAR, None, "ratio"), "shift_ratio": ("shift", NEAR, None, "ratio"),
-            "tree_ratio": ("nodes", "", 2.0, "ratio"),
-        }.items():  # fmt: skip
-            there = value(table, "rtn-2bit-g16", measure, part, at, twin)[column]
-            assert found[front + name] == pytest.approx(there, rel=1e-3, nan_ok=True), (front, name)
+    for name, (measure, part, at, column) in {
+        "tau": ("tau", "", None, "estimate"), "norm_ratio": ("norm", INSIDE, None, "ratio"),
+        "direction": ("direction", INSIDE, None, "estimate"), "slope_ratio": ("slope", "", RADIUS, "ratio"),
+        "survival": ("survival", NEAR, None, "estimate"), "own_shared": ("own_shared", NEAR, None, "estimate"),
+        "union_ratio": ("union", NEAR, None, "ratio"), "shift_ratio": ("shift", NEAR, None, "ratio"),
+        "tree_ratio": ("nodes", "", 2.0, "ratio"),
+    }.items():  # fmt: skip
+        there = value(table, "rtn-2bit-g16", measure, part, at, MATCHED)[column]
+        assert found[name] == pytest.approx(there, rel=1e-3, nan_ok=True), name
 
     def never(*given: object) -> None:
         raise AssertionError("made again")

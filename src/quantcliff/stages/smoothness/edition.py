@@ -29,7 +29,7 @@ from quantcliff.study.shelf import Shelf
 
 FOLDER = Path(__file__).parent / "tables"
 
-SHORT = Sizes(sequences=48, finite=8, directions=1, probes=0, prefixes=48, near=3, cap=32, samples=0)
+SHORT = Sizes(sequences=32, finite=8, directions=1, probes=0, prefixes=32, near=3, trees=48, cap=32, samples=0)
 """For each cell of the grid."""
 
 REAL = Sizes(
@@ -78,10 +78,10 @@ def numbers(own: Seen, full: Seen) -> dict[str, float]:
 
 
 def measured(study: Study, asked: Sequence[Cell], sizes: Sizes = SHORT) -> pd.DataFrame:
-    """Every cell of a study's model, matched and plain; what is finished is read back.
+    """The twin of every cell of a study's model; what is finished is read back.
 
     Returns:
-        model, cell, `numbers` of the twin, and with `plain_` in front those of the model as it is.
+        model, cell, `numbers`.
     """
     looking = Looking.of(study.base, Inputs.of(study.base, running_text(study), sizes, study.seed), sizes, study.seed)
     inside = looking.inputs.inside
@@ -91,10 +91,10 @@ def measured(study: Study, asked: Sequence[Cell], sizes: Sizes = SHORT) -> pd.Da
         if not full:
             full.extend(looking.look(models.twin(study.base), (1.0,)))
         own = boundary.made(study, cell)
-        seen = looking.look(own, (looking.twin(own), 1.0))
-        twin, plain = (numbers(one.beside(full[0], inside), full[0]) for one in seen)
-        row = {"model": cell.model, "cell": cell.label, **twin}
-        return pd.DataFrame([row | {f"plain_{name}": value for name, value in plain.items()}])
+        (seen,) = looking.look(own, (looking.twin(own),))
+        return pd.DataFrame(
+            [{"model": cell.model, "cell": cell.label, **numbers(seen.beside(full[0], inside), full[0])}]
+        )
 
     parts = []
     for cell in tqdm(asked, desc="smoothness of the grid", disable=None):
