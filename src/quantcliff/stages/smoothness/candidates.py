@@ -37,11 +37,15 @@ def nucleus(p: Probabilities) -> Bool[Tensor, "*rows vocab"]:
     return torch.zeros_like(p, dtype=torch.bool).scatter(-1, places, before < MASS)
 
 
-def effective(p: Probabilities) -> dict[str, Float[Tensor, "*rows"]]:
-    """E1, exp of the entropy; E2, the size of `nucleus`; E3, tokens of at least a tenth of the first's probability."""
+def effective(p: Probabilities, sets: Bool[Tensor, "*rows vocab"] | None = None) -> dict[str, Float[Tensor, "*rows"]]:
+    """E1, exp of the entropy; E2, the size of `nucleus`; E3, tokens of at least a tenth of the first's probability.
+
+    Args:
+        sets: `nucleus(p)`, where it is there already.
+    """
     return {
         "E1": entropy(p).exp(),
-        "E2": nucleus(p).sum(-1).float(),
+        "E2": (nucleus(p) if sets is None else sets).sum(-1).float(),
         "E3": (p >= TENTH * p.amax(-1, keepdim=True)).sum(-1).float(),
     }
 
@@ -85,8 +89,9 @@ def around(
     unions, rows = [], []
     for center, part in zip(own, logits, strict=True):
         p, q = (torch.softmax(tau * values, -1) for values in (part, center))
-        union = nucleus(p).any(0)
-        row = {name: float(values.mean()) for name, values in effective(p).items()}
+        sets = nucleus(p)
+        union = sets.any(0)
+        row = {name: float(values.mean()) for name, values in effective(p, sets).items()}
         row |= {"shift": float((p - q).abs().sum(-1).mean() / 2), "union": float(union.sum())}
         rows.append(row)
         unions.append(union)

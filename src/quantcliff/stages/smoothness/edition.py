@@ -33,7 +33,7 @@ SHORT = Sizes(sequences=32, finite=8, directions=1, probes=0, prefixes=32, near=
 """For each cell of the grid."""
 
 REAL = Sizes(
-    sequences=16, finite=4, directions=1, probes=2, prefixes=16, trees=24, places=3, near=3, cap=16, samples=16
+    sequences=16, finite=4, directions=1, probes=2, prefixes=16, trees=16, places=3, near=3, cap=16, samples=16
 )
 """For SmolLM2."""
 

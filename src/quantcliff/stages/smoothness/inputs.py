@@ -35,16 +35,16 @@ class Sizes:
     sequences: int = 64
     tokens: int = 64
     finite: int = 16
-    directions: int = 2
-    probes: int = 8
+    directions: int = 1
+    probes: int = 4
     prefixes: int = 64
     prefix: int = 24
-    trees: int = 80
+    trees: int = 64
     places: int = 4
     near: int = 4
     depth: int = 6
     cap: int = 64
-    samples: int = 64
+    samples: int = 32
 
 
 STANDARD = Sizes()

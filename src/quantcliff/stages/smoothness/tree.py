@@ -25,9 +25,10 @@ class Stepper:
         self.cache = DynamicCache(config=hf.config)
         self.p = self._read(starts)
 
-    def take(self, parents: Int[Tensor, " row"], tokens: Int[Tensor, " row"]) -> None:
-        """Go on with these rows, each with a token behind it."""
-        self.cache.batch_select_indices(parents.to(self.hf.device))
+    def take(self, parents: Int[Tensor, " row"] | None, tokens: Int[Tensor, " row"]) -> None:
+        """Go on with these rows (None: all as they are), each with a token behind it."""
+        if parents is not None:
+            self.cache.batch_select_indices(parents.to(self.hf.device))
         self.p = self._read(tokens[:, None])
 
     @torch.no_grad()
@@ -90,7 +91,7 @@ def distinct(
             tokens = _drawn(p, draw)
             drawn = torch.cat([drawn, tokens[:, None]], 1)
             if level + 1 < depth:
-                stepper.take(rows if level == 0 else torch.arange(len(rows)), tokens)
+                stepper.take(rows if level == 0 else None, tokens)
         found += [float(len(set(map(tuple, own)))) for own in drawn.unflatten(0, (len(part), samples)).tolist()]
     return np.array(found)
 
@@ -98,4 +99,4 @@ def distinct(
 def _drawn(p: Float[Tensor, "row vocab"], draw: torch.Generator) -> Int[Tensor, " row"]:
     """A token of each row, by the first place at which the summed probability is beyond a uniform number."""
     luck = torch.rand(len(p), 1, generator=draw) * p.sum(-1, keepdim=True)
-    return (p.cumsum(-1) <= luck).sum(-1).clamp(max=p.shape[1] - 1)
+    return torch.searchsorted(p.cumsum(-1), luck, right=True)[:, 0].clamp(max=p.shape[1] - 1)
