@@ -10,10 +10,11 @@ from click.testing import CliRunner
 from quantcliff import cli, stats
 from quantcliff.charts import smoothness as charts
 from quantcliff.quantizers.healing import Recipe
-from quantcliff.stages import smoothness
+from quantcliff.stages import boundary, smoothness
 from quantcliff.stages.smollm2 import Shipped
 from quantcliff.stages.smoothness import INSIDE, MATCHED, NAMED, NEAR, PLAIN, RADIUS, RANDOM, Told, edition, principle
 from quantcliff.stages.smoothness import outcomes as module
+from quantcliff.stages.smoothness import rules
 
 BITS = (8, 4, 3, 2)
 
@@ -193,3 +194,29 @@ def test_the_cells_are_those_of_the_boundary() -> None:
     assert {(cell.method, cell.calibration) for cell in asked} == {
         ("rtn", "in"), ("gptq", "in"), ("gptq", "out"), ("awq", "in"),
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Shipped:
+    return Shipped(smoothness.FOLDER)
+
+
+def test_shipped_tables_are_whole(shipped: Shipped) -> None:
+    cells, found = shipped.table("cells"), shipped.table("trials")
+    assert cells["cell"].tolist() == [cell.label for cell in edition.cells()]
+    assert cells[[*NAMED, *smoothness.ERRORS, "text_kl", "kept"]].notna().all(axis=None)
+    assert all(len(about["commit"]) == 40 for about in shipped.made["tables"].values())
+    for method in principle.METHODS:
+        own = principle.whole(found[found["method"] == method])
+        weight = principle.chosen(found[found["method"] == method])
+        for along, heavy in (("gradient", 0.0), ("gradient", weight), ("random", weight)):
+            arm = own[(own["along"] == along) & (own["weight"] == heavy)]
+            assert arm["seed"].tolist() == sorted(own["seed"].unique()), "every seed has every control"
+        assert set(own.query("along == 'gradient' and seed == 0")["weight"]) == {0.0, *rules.WEIGHTS}
+
+
+def test_a_cell_comes_out_again(shipped: Shipped, tmp_path: Path) -> None:
+    again = edition.measured(boundary.study_of("atlas", tmp_path, "cpu"), [edition.SHOWN]).iloc[0]
+    there = shipped.table("cells").set_index("cell").loc[again["cell"]]
+    for name in NAMED:
+        assert again[name] == pytest.approx(there[name], abs=0.01, rel=0.02), name
