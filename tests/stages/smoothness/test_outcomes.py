@@ -14,7 +14,7 @@ from quantcliff.stages import boundary, smoothness
 from quantcliff.stages.smollm2 import Shipped
 from quantcliff.stages.smoothness import INSIDE, MATCHED, NAMED, NEAR, PLAIN, RADIUS, RANDOM, Told, edition, principle
 from quantcliff.stages.smoothness import outcomes as module
-from quantcliff.stages.smoothness import rules
+from quantcliff.stages.smoothness.rules import WEIGHTS
 
 BITS = (8, 4, 3, 2)
 
@@ -212,7 +212,7 @@ def test_shipped_tables_are_whole(shipped: Shipped) -> None:
         for along, heavy in (("gradient", 0.0), ("gradient", weight), ("random", weight)):
             arm = own[(own["along"] == along) & (own["weight"] == heavy)]
             assert arm["seed"].tolist() == sorted(own["seed"].unique()), "every seed has every control"
-        assert set(own.query("along == 'gradient' and seed == 0")["weight"]) == {0.0, *rules.WEIGHTS}
+        assert set(own.query("along == 'gradient' and seed == 0")["weight"]) == {0.0, *WEIGHTS}
 
 
 def test_a_cell_comes_out_again(shipped: Shipped, tmp_path: Path) -> None:
