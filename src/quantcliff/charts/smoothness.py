@@ -54,7 +54,7 @@ def by_bits(
         method_color(rows), offset="method", tooltip=_tips("variant"),
     )  # fmt: skip
     if at_full is not None:
-        chart = alt.layer(chart, reference(at_full, "full precision"))
+        chart = alt.layer(chart, reference(at_full, "full precision", "right"))
     return finish(chart, title, f"{axis}, by bits and method: {_words(rows)}.", height=220)
 
 
@@ -89,7 +89,7 @@ def by_depth(table: pd.DataFrame, method: str, part: str) -> alt.LayerChart:
         tooltip=_tips("bits", "at"),
     )  # fmt: skip
     return finish(
-        alt.layer(chart, reference(1.0, "full precision")), f"Jacobian norm from each layer to the last ({method})",
+        alt.layer(chart, reference(1.0, "full precision", "right")), f"Jacobian norm from each layer to the last ({method})",
         f"Relative Jacobian norm over full precision's, by layer, {method}: {words}.", height=220,
     )  # fmt: skip
 
