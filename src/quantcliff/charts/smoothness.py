@@ -89,7 +89,8 @@ def by_depth(table: pd.DataFrame, method: str, part: str) -> alt.LayerChart:
         tooltip=_tips("bits", "at"),
     )  # fmt: skip
     return finish(
-        alt.layer(chart, reference(1.0, "full precision", "right")), f"Jacobian norm from each layer to the last ({method})",
+        alt.layer(chart, reference(1.0, "full precision", "right")),
+        f"Jacobian norm from each layer to the last ({method})",
         f"Relative Jacobian norm over full precision's, by layer, {method}: {words}.", height=220,
     )  # fmt: skip
 
