@@ -144,6 +144,27 @@ def density_again(folder: Path, run: Path, n_facts: int, device: str) -> None:
     click.echo(f"The table is shipped: {boundary.TRAINED}")
 
 
+@atlas.command("smoothness")
+@click.argument("run", type=FILE)
+@click.option("--only", type=click.Choice(["cells", "trials"]), multiple=True, help="This table alone.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def smoothness_again(run: Path, only: tuple[str, ...], device: str) -> None:
+    """Make the tables of the chapter on smoothness again, in RUN, and put them into the package.
+
+    Half an hour on one core; a stopped run goes on from its cell, or its trial.
+    """
+    for name in only or ("cells", "trials"):
+        _ship_smoothness(name, run, device, "quantcliff atlas smoothness RUN")
+
+
+def _ship_smoothness(name: str, run: Path, device: str, command: str) -> None:
+    from quantcliff.models import check_device
+    from quantcliff.stages.smoothness import edition
+
+    edition.ship(name, edition.TABLES[name](run, check_device(device)), _about(command))
+    click.echo(f"The table is shipped: {edition.FOLDER / name}.parquet")
+
+
 def _about(command: str) -> dict[str, str]:
     """What shipped tables were made by."""
     import subprocess
@@ -285,6 +306,17 @@ def mixture_smollm2(run: Path, device: str) -> None:
     Half an hour on two cores where RUN has the checkpoints of its book; a stopped run goes on from where it was.
     """
     _mixture("smollm2", run, device, "quantcliff smollm2 mixture RUN")
+
+
+@smollm2_group.command("smoothness")
+@click.argument("run", type=FILE)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def smoothness_smollm2(run: Path, device: str) -> None:
+    """Measure the smoothness of SmolLM2, in short, in the RUN folder of its book, and put the table into the package.
+
+    A quarter of an hour on one core, where the quantized models are there; a stopped run goes on from its model.
+    """
+    _ship_smoothness("smollm2", run, device, "quantcliff smollm2 smoothness RUN")
 
 
 @smollm2_group.command()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from quantcliff.errors import InputError
 from quantcliff.quantizers.healing.grid import Codes, Grid
+from quantcliff.quantizers.healing.term import GRADIENT, RANDOM, Term
 
 Run = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """From the stream and the weights of a layer's matrices to its output."""
@@ -21,6 +22,7 @@ HELD_OUT = 16
 """One sequence in so many is not trained on and chooses the epoch."""
 
 TARGETS = ("own", "wrong")
+ALONG = ("", GRADIENT, RANDOM)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Recipe:
         target: "own" layer's output in full precision; "wrong" (a control) that of the layer half the depth away.
         plain: minimise the plain squared error; else every channel counts in units of its own variance.
         seed: order of the sequences.
+        along: which vector the layer is to hand back as full precision's does (`term`): "gradient", "random" (a
+            control), or none.
+        smooth: weight of that; 0 measures it only.
     """
 
     epochs: int = 4
@@ -45,6 +50,8 @@ class Recipe:
     target: str = "own"
     plain: bool = False
     seed: int = 0
+    along: str = ""
+    smooth: float = 0.0
 
     def check(self) -> None:
         """Raises InputError for a value out of range."""
@@ -54,6 +61,10 @@ class Recipe:
             raise InputError(f"learning rates are {self.lr_grid} and {self.lr_weight}; give positive numbers")
         if self.target not in TARGETS:
             raise InputError(f"target is {self.target!r}; choose one of {', '.join(TARGETS)}")
+        if self.along not in ALONG or not 0 <= self.smooth < math.inf or (self.smooth and not self.along):
+            raise InputError(
+                f"along is {self.along!r} and smooth {self.smooth}; give gradient or random, and a weight of at least 0"
+            )
 
 
 def channel_units(target: Float[Tensor, "sequence token d_model"]) -> Float[Tensor, " d_model"]:
@@ -73,17 +84,19 @@ def fit(
     recipe: Recipe,
     seed: int,
     tick: Callable[[], object] = lambda: None,
+    term: Term | None = None,
 ) -> tuple[dict[str, Codes], list[dict[str, float]]]:
     """The grids' best epoch, frozen, and the course of training.
 
     Args:
         stream, target: input and wanted output, sequence by sequence; the last ones are held out.
         tick: called after every step.
+        term: of these sequences; what it adds to the loss does not choose the epoch.
 
     Returns:
         Codes by name; and a row an epoch, 0 before training: plain and normalised (mean squared error on held-out
         sequences, of the frozen grid), moved (share of codes that are not those of the epoch before), kept (1 for the
-        epoch that was chosen).
+        epoch that was chosen), with a term also gradient (`Term.error` on held-out sequences).
     """
     held = max(1, len(stream) // HELD_OUT)
     order = torch.Generator().manual_seed(seed)
@@ -93,19 +106,29 @@ def fit(
     optimizer = torch.optim.AdamW(_groups(grids, recipe), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
     best = {name: grid.frozen() for name, grid in grids.items()}
-    last, history = best, [_judge(run, best, stream[-held:], target[-held:], unit, recipe.batch) | {"moved": 0.0}]
+
+    def judged(codes: Mapping[str, Codes]) -> dict[str, float]:
+        return _judge(run, codes, stream[-held:], target[-held:], unit, recipe.batch) | _handed_back(
+            run, codes, stream, held, term, recipe.batch
+        )
+
+    last, history = best, [judged(best) | {"moved": 0.0}]
     least, number = history[0]["plain" if recipe.plain else "normalised"], 0
     for epoch in range(1, recipe.epochs + 1):
         for rows in torch.randperm(len(stream) - held, generator=order).split(recipe.batch):
             weights = {f"{name}.weight": grid() for name, grid in grids.items()}
-            error = ((run(stream[rows], weights) - target[rows]).square() / wanted).mean()
+            x = stream[rows].requires_grad_(term is not None and term.weight > 0)
+            y = run(x, weights)
+            error = ((y - target[rows]).square() / wanted).mean()
+            if term is not None and term.weight > 0:
+                error = error + term.weight * term.error(x, y, rows)
             optimizer.zero_grad(set_to_none=True)
             error.backward()
             optimizer.step()
             schedule.step()
             tick()
         now = {name: grid.frozen() for name, grid in grids.items()}
-        found = _judge(run, now, stream[-held:], target[-held:], unit, recipe.batch)
+        found = judged(now)
         history.append(found | {"moved": _moved(last, now)})
         if (loss := found["plain" if recipe.plain else "normalised"]) < least:
             best, least, number = now, loss, epoch
@@ -134,6 +157,19 @@ def _judge(
         total += (run(x, weights) - y).square().double().sum((0, 1))
     total /= target.shape[0] * target.shape[1]
     return {"plain": float(total.mean()), "normalised": float((total / unit).mean())}
+
+
+def _handed_back(
+    run: Run, codes: Mapping[str, Codes], stream: Tensor, held: int, term: Term | None, rows: int
+) -> dict[str, float]:
+    if term is None:
+        return {}
+    weights = {f"{name}.weight": one.weight for name, one in codes.items()}
+    total = 0.0
+    for part in torch.arange(len(stream) - held, len(stream), device=stream.device).split(rows):
+        x = stream[part].requires_grad_()
+        total += term.error(x, run(x, weights), part).item() * len(part)
+    return {"gradient": total / held}
 
 
 def _moved(before: Mapping[str, Codes], after: Mapping[str, Codes]) -> float:

@@ -5,7 +5,7 @@ stream, its input the quantized stream. Once trained it is frozen to its grid, a
 it. Grid, bits, file format stay; embeddings, norms and biases are not trained.
 
 Every finished layer is a file in OUT.partial, so that a killed run goes on from the layer it was in and ends with the
-same bytes. In memory: the two models, and three streams of the text.
+same bytes. In memory: the two models, and three streams of the text (with a term, one more for each layer).
 """
 
 import hashlib
@@ -31,6 +31,7 @@ from quantcliff.quantizers.healing import stored
 from quantcliff.quantizers.healing.blocks import Blocks
 from quantcliff.quantizers.healing.fit import Recipe, fit
 from quantcliff.quantizers.healing.grid import Codes, Grid
+from quantcliff.quantizers.healing.term import Term, Terms
 from quantcliff.quantizers.own_text import lead_of
 
 STANDARD = Recipe()
@@ -124,6 +125,7 @@ def _heal(
     })  # fmt: skip
     full, own = Blocks(exact, ids), Blocks(damaged, ids)
     right, left = full.start(ids), own.start(ids)
+    terms = Terms(full, ids, recipe.smooth, recipe.along, recipe.seed) if recipe.along else None
     matrices = stored.read(quantized)
     made: dict[str, Codes] = {}
     for layer in tqdm(range(len(full)), desc="healing layers", disable=None):
@@ -133,7 +135,8 @@ def _heal(
         if done is None and here:
             other = (layer + len(full) // 2) % len(full)
             target = full.whole(other, right) if recipe.target == "wrong" else wanted
-            done = _fit(full, own, layer, here, left, target, recipe)
+            term = terms.of(layer, right) if terms else None
+            done = _fit(full, own, layer, here, left, target, recipe, term)
             work.write(layer, *done)
         codes = done[0] if done else {}
         left = own.whole(layer, left, {f"{name}.weight": one.weight.to(left) for name, one in codes.items()})
@@ -186,7 +189,14 @@ def improved(folder: str | Path) -> tuple[int, int]:
 
 
 def _fit(
-    full: Blocks, own: Blocks, layer: int, here: dict[str, Codes], stream: Tensor, target: Tensor, recipe: Recipe
+    full: Blocks,
+    own: Blocks,
+    layer: int,
+    here: dict[str, Codes],
+    stream: Tensor,
+    target: Tensor,
+    recipe: Recipe,
+    term: Term | None = None,
 ) -> tuple[dict[str, Codes], list[dict[str, float]]]:
     grids = {}
     for name, codes in here.items():
@@ -197,7 +207,7 @@ def _fit(
     with tqdm(total=n, desc=f"layer {layer}", leave=False, disable=None) as bar:
         return fit(
             lambda x, weights: own.call(layer, x, weights), grids, stream, target, recipe,
-            recipe.seed * 10_007 + layer, bar.update,
+            recipe.seed * 10_007 + layer, bar.update, term,
         )  # fmt: skip
 
 
