@@ -7,7 +7,6 @@ from quantcliff.charts.theme import (
     FULL,
     METHODS,
     NEUTRAL,
-    SHORT,
     bits_color,
     finish,
     intervals,
