@@ -21,7 +21,7 @@ from quantcliff import stats
 from quantcliff.probes import Probes
 from quantcliff.quantizers import unsmoothed
 from quantcliff.stages.components.measures import chance_overlap, top_count
-from quantcliff.stages.components.readings import Recorded
+from quantcliff.stages.components.readings import Recorded, instead
 from quantcliff.study import FULL, Study
 from quantcliff.tracing import Batch, Runner, batches
 
@@ -119,7 +119,7 @@ def visits(
         ]
         stream = clean.clean(batch.indices, batch.ids.shape[1]) if clean else {}
         try:
-            runner.run(batch.ids, edits={name: partial(_instead, own) for name, own in stream.items()}, last=batch.last)
+            runner.run(batch.ids, edits=instead(stream), last=batch.last)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -127,10 +127,6 @@ def visits(
     order = torch.from_numpy(np.argsort(np.concatenate(numbers)))
     parts = {kind: torch.stack([torch.cat(part) for part in by.values()], 1)[order] for kind, by in found.items()}
     return Visits(tuple(modules), **parts, visited=torch.stack(list(visited.values())))
-
-
-def _instead(stream: Tensor, own: Tensor) -> Tensor:
-    return stream.to(own)
 
 
 def compare(full: Visits, own: Visits) -> dict[str, Float[np.ndarray, "prompt layer"]]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcliff.probes import Probes
-from quantcliff.tracing import Asked, Batch, Runner, Trace, asked_layers, site
+from quantcliff.tracing import Asked, Batch, Edit, Runner, Trace, asked_layers, site
 
 Position = Literal["last", "last_subject"]
 
@@ -83,6 +83,11 @@ class Recorded:
         return found
 
 
+def instead(stream: Mapping[str, Tensor]) -> dict[str, Edit]:
+    """Edits that put these tensors, by site name, in place of a model's own."""
+    return {name: partial(lambda new, own: new.to(own), given) for name, given in stream.items()}
+
+
 def read(
     runner: Runner,
     batch: Batch,
@@ -104,9 +109,7 @@ def read(
         return tensor
 
     edits = {site(kind, layer): partial(pick, kind, layer) for kind in KINDS for layer in asked_layers(runner, kind)}
-    for name, clean in (stream or {}).items():
-        edits[name] = partial(lambda new, own: new.to(own), clean)
-    runner.run(batch.ids, edits=edits, last=batch.last)
+    runner.run(batch.ids, edits=edits | instead(stream or {}), last=batch.last)
 
     def stacked(name: Position, kind: str) -> Tensor:
         layers = picked[name, kind]

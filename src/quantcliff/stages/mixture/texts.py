@@ -95,13 +95,12 @@ def half_of(study: Study, name: str, sizes: Sizes) -> Half:
 def documents(study: Study, name: str) -> Iterable[str]:
     """Running text of one half; of the embedded model as much as is asked for, of others every other document."""
     if study.parameters.model == atlas.NAME:
-        return _written(name)
+        return _written(name != TESTING, SEEDS[name])
     return running_text(study)[name == TESTING :: 2]
 
 
-def _written(name: str) -> Iterable[str]:
-    first = name != TESTING
-    return Writer(tuple(fact for fact in load_facts() if chooses(fact.subject) == first)).texts(SEEDS[name])
+def _written(choosing: bool, seed: int) -> Iterable[str]:
+    return Writer(tuple(fact for fact in load_facts() if chooses(fact.subject) == choosing)).texts(seed)
 
 
 def pieces_of(encoded: Iterable[list[int]], n: int) -> list[list[int]]:
@@ -150,9 +149,7 @@ def blend(study: Study, alpha: float, tokens: int, draw: int = 0) -> list[str]:
 
 def general_text(study: Study, draw: int = 0) -> Iterable[str]:
     if study.parameters.model == atlas.NAME:
-        return Writer(tuple(fact for fact in load_facts() if chooses(fact.subject))).texts(
-            SEEDS["calibration"] + 1000 * draw
-        )
+        return _written(True, SEEDS["calibration"] + 1000 * draw)
     return _shuffled(study.calibration_for("gptq"), draw)
 
 
