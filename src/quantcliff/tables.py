@@ -58,8 +58,9 @@ def ship(found: Mapping[str, pd.DataFrame], about: Mapping[str, Any], out: Path)
     """Write tables into the package, and beside them in `made.json` what they were made by and the hash of each file.
 
     Args:
-        about: command, commit and date.
+        about: command, commit and date; `files`, where it has them, are tables that lie there already and stay.
     """
     paths = {name: write(table, out / f"{name}.parquet") for name, table in found.items()}
-    files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
-    (out / "made.json").write_text(json.dumps({**about, "files": files}, indent=1) + "\n", encoding="utf-8")
+    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+    made = {**about, "files": {**about.get("files", {}), **hashes}}
+    (out / "made.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """The tables that ship with the book: some minutes of training, and the verdicts on what came of it."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,8 +59,7 @@ def add(name: str, table: pd.DataFrame, about: dict[str, Any], out: Path) -> Non
     """Put one table beside those that `tables.ship` wrote; `later` in made.json says what it was made by."""
     made = json.loads((out / "made.json").read_text(encoding="utf-8"))
     made["later"] = {**made.get("later", {}), name: about}
-    made["files"][name] = hashlib.sha256(tables.write(table, out / f"{name}.parquet").read_bytes()).hexdigest()
-    (out / "made.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    tables.ship({name: table}, made, out)
 
 
 def row(

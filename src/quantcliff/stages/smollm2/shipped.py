@@ -4,7 +4,6 @@
 hashes to.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,13 +66,8 @@ def ship(run: Path, study: Study, about: dict[str, Any], out: Path = FOLDER) -> 
     columns = ["variant", "method", "bits", "prompt", "rank", "probability"]
     found["scores"] = pd.concat(parts, ignore_index=True)[columns].astype({"probability": "float32", "rank": "int32"})
     out.mkdir(parents=True, exist_ok=True)
-    hashes = {}
-    for name, table in found.items():
-        path = tables.write(table, out / f"{name}.parquet")
-        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     made = {**about, "model": study.base.digest, "facts": study.probes.digest, "prompts": len(study.probes)}
-    text = json.dumps({**made, "files": hashes}, indent=1) + "\n"
-    (out / "made.json").write_text(text, encoding="utf-8")
+    tables.ship(found, made, out)
 
 
 def ship_again(run: Path, names: Sequence[str], commit: str, out: Path = FOLDER) -> None:
@@ -89,10 +83,7 @@ def ship_again(run: Path, names: Sequence[str], commit: str, out: Path = FOLDER)
     later = {other: [name for name in held if name not in names] for other, held in made["later"].items()}
     later[commit] = sorted({*later.get(commit, []), *names})
     made["later"] = {other: held for other, held in later.items() if held}
-    for name, table in found.items():
-        path = tables.write(table, out / f"{name}.parquet")
-        made["files"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (out / "made.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    tables.ship(found, made, out)
 
 
 def recheck(study: Study, scores: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 Each is made by a command of its own; `made.json` says by which, at which commit, and what its file hashes to.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -146,10 +145,8 @@ def ship(name: str, table: pd.DataFrame, about: dict[str, Any], out: Path | None
     out = FOLDER if out is None else out
     file = out / "made.json"
     made = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"tables": {}, "files": {}}
-    path = tables.write(table, out / f"{name}.parquet")
     made["tables"][name] = about
-    made["files"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    tables.ship({name: table}, made, out)
 
 
 __all__ = ["FOLDER", "REAL", "SHORT", "SHOWN", "TABLES", "cells", "joined", "measured", "numbers", "ship"]
