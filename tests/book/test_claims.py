@@ -44,6 +44,32 @@ def test_a_number_that_is_none_is_a_dash(monkeypatch):
     assert shown == ["– of the nanotubes, – nats, 50% of Hanan's, `nan`."]  # noqa: RUF001
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"{-0.0004:.1%} of", "0.0% of"), (f"({-0.3:+.0f} to {0.2:+.0f})", "(0 to 0)"), (f"{-1e-9:.3f}", "0.000"),
+        (f"a move of {-0.001:.2f}.", "a move of 0.00."), ("|-0|", "|0|"),
+        ("-0.05, -0.5% +0.10 -10 +01", "-0.05, -0.5% +0.10 -10 +01"),
+        ("3-0, x-0, 2607.00-0, 1e-0, (a)-0, `-0.0`", "3-0, x-0, 2607.00-0, 1e-0, (a)-0, `-0.0`"), ("-0.00.", "0.00."),
+    ],
+)  # fmt: skip
+def test_no_sign_stands_before_a_zero(monkeypatch, said, shown):
+    seen = []
+    monkeypatch.setattr(book_text, "display", lambda value: seen.append(value.data))
+    book_text.say(said)
+    assert seen == [shown]
+
+
+def test_tables_and_claims_show_numbers_as_text_does(monkeypatch):
+    seen = []
+    monkeypatch.setattr(book_text, "display", lambda value: seen.append(value.data))
+    book_text.say_table(pd.DataFrame({"gain": [-0.0001, np.nan], "words": ["nan%", "-0 to -1"]}), {"gain": "{:+.1%}"})
+    assert seen == ["| gain | words |\n|---|---|\n| 0.0% | – |\n| - | 0 to -1 |"]  # noqa: RUF001
+    claims = Claims(strict=False)
+    claims.check("one", f"It moves by {-0.0001:.1%}.", True)
+    assert "It moves by 0.0%." in claims.report().data
+
+
 def test_one_name_is_one_claim():
     claims = Claims(strict=False)
     claims.check("one", "This holds.", True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from IPython.display import Markdown
 
+from quantcliff.book.text import tidy
+
 
 class ClaimError(AssertionError):
     """The book says something that its own numbers do not bear out."""
@@ -76,4 +78,4 @@ class Claims:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(tidy(text).split()).replace("|", "\\|")

@@ -7,20 +7,33 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 NO_NUMBER = re.compile(r"(?<![\w`])[+-]?nan%?(?![\w`])")
+SIGNED_ZERO = re.compile(r"(?<![\w`.)\]])[+-](?=0(?:\.0+)?(?![\w`]|\.\d))")
+
+
+def tidy(text: str) -> str:
+    """Numbers as a reader wants them: no sign in front of a zero, a dash for a number that is none.
+
+    What touches a backtick is code and stays.
+
+    Example:
+        >>> tidy(f"{-0.0004:.1%} of them, {-0.2:+.0f} points (-0.50 to {0.0:+.1f})")
+        '0.0% of them, 0 points (-0.50 to 0.0)'
+    """
+    return NO_NUMBER.sub("–", SIGNED_ZERO.sub("", text))  # noqa: RUF001
 
 
 def say(text: str | Markdown) -> None:
     """Show Markdown in the page: `say(f"At 4 bits {x:.1%} of the answers survive.")`; indented blocks are dedented.
 
-    A number that is none, since there was nothing to count, is shown as a dash.
+    Numbers are shown as `tidy` has them.
     """
-    display(text if isinstance(text, Markdown) else Markdown(NO_NUMBER.sub("–", dedent(text).strip())))  # noqa: RUF001
+    display(text if isinstance(text, Markdown) else Markdown(tidy(dedent(text).strip())))
 
 
 def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> None:
     """Show a table as Markdown, one format string per column where given: `{"accuracy": "{:.1%}"}`.
 
-    Columns without a format are shown as they print; missing values become `-`.
+    Columns without a format are shown as they print; missing values become `-`, other numbers are shown as by `tidy`.
     """
     shown = pd.DataFrame(
         {
@@ -30,6 +43,7 @@ def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> Non
     )
     lines = ["| " + " | ".join(map(str, shown.columns)) + " |", "|" + "---|" * shown.shape[1]]
     lines += [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in shown.itertuples(index=False)
+        "| " + " | ".join(tidy(cell).replace("|", "\\|") for cell in row) + " |"
+        for row in shown.itertuples(index=False)
     ]
     display(Markdown("\n".join(lines)))
