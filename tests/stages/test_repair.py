@@ -29,7 +29,7 @@ from quantcliff.stages.repair import (
     within_budget,
 )
 from quantcliff.stages.repair.amplify import candidates, confidence
-from quantcliff.stages.repair.eora import compensated, second_moments
+from quantcliff.stages.repair.eora import compensated, corrections, second_moments
 from quantcliff.study import Study
 from quantcliff.tracing import Runner, score
 
@@ -263,7 +263,7 @@ def test_eora_is_tried_against_the_plain_svd(study: Study) -> None:
     moments = second_moments(study.base.hf, [torch.tensor([ids]) for ids in study.probes.input_ids])
     ours, plain = bench.compensation([4], lambda: moments)
     for trial, seen in ((ours, moments), (plain, None)):
-        runner = Runner(compensated(study.base, bench.model, 4, seen))
+        runner = Runner(compensated(bench.model, corrections(study.base, bench.model, 4, seen), 4))
         expected = (score(runner, bench.probes)["rank"] == 1).to_numpy()
         assert (trial.right == expected).all()
     assert (ours.setting, ours.against, plain.control) == ("EoRA, rank 4", plain.setting, True)

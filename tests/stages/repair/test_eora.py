@@ -13,7 +13,7 @@ from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.models import linears
 from quantcliff.quantizers import Scheme, quantize
-from quantcliff.stages.repair.eora import compensated, low_rank, rank_bits, second_moments
+from quantcliff.stages.repair.eora import compensated, corrections, low_rank, rank_bits, second_moments
 
 SEEDS = st.integers(0, 10_000)
 
@@ -73,6 +73,16 @@ def test_the_size_of_the_inputs_does_not_matter(seed: int, factor: float) -> Non
     error, inputs = draw(seed)
     one, other = (low_rank(error, 2, moment) for moment in (moment_of(inputs), factor * moment_of(inputs)))
     torch.testing.assert_close(one[0] @ one[1], other[0] @ other[1], atol=1e-6, rtol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.booleans(), st.booleans())
+def test_a_smaller_rank_is_the_beginning_of_a_larger(seed: int, tall: bool, seen: bool) -> None:
+    error, inputs = draw(seed, *((9, 8) if tall else (6, 8)))
+    moment = moment_of(inputs) if seen else None
+    left, right = low_rank(error, 5, moment)
+    small = low_rank(error, 2, moment)
+    torch.testing.assert_close(left[:, :2] @ right[:2], small[0] @ small[1], atol=1e-9, rtol=1e-9)
 
 
 def test_directions_that_never_occur_are_left_alone() -> None:
@@ -135,15 +145,14 @@ def test_compensation_in_a_model(pair: tuple[models.Model, models.Model], batche
     ids = batches[0]
     full = base.hf(ids).logits
     before = {name: value.clone() for name, value in quantized.hf.state_dict().items()}
-    whole = compensated(base, quantized, 16, None)
+    whole = compensated(quantized, corrections(base, quantized, 16), 16)
     assert all(torch.equal(value, quantized.hf.state_dict()[name]) for name, value in before.items())
-    errors = [
-        float((compensated(base, quantized, rank, moments).hf(ids).logits - full).pow(2).mean()) for rank in (1, 8)
-    ]
+    factors = corrections(base, quantized, 8, moments)
+    errors = [float((compensated(quantized, factors, rank).hf(ids).logits - full).pow(2).mean()) for rank in (1, 8)]
     errors.append(float((whole.hf(ids).logits - full).pow(2).mean()))
     assert errors[0] > errors[1]
     with pytest.raises(InputError, match="rank 33 does not fit a weight of 32 x 32"):
-        compensated(base, quantized, 33, moments)
+        corrections(base, quantized, 33, moments)
 
 
 def test_every_module_is_corrected_for_its_own_inputs(
@@ -151,9 +160,8 @@ def test_every_module_is_corrected_for_its_own_inputs(
 ) -> None:
     base, quantized = pair
     moments = second_moments(base.hf, batches)
-    exact, before, after = (
-        dict(model.hf.named_parameters()) for model in (*pair, compensated(base, quantized, 2, moments))
-    )
+    healed = compensated(quantized, corrections(base, quantized, 2, moments), 2)
+    exact, before, after = (dict(model.hf.named_parameters()) for model in (*pair, healed))
     for name in linears(base.hf.config):
         weight = f"{name}.weight"
         left, right = low_rank(exact[weight] - before[weight], 2, moments[name])
@@ -168,7 +176,8 @@ def test_full_rank_restores_the_model(tiny_neox: Path, tmp_path: Path, batches: 
     ids = batches[0]
     full = base.hf(ids).logits
     assert (quantized.hf(ids).logits - full).abs().max() > 0.1
-    torch.testing.assert_close(compensated(base, quantized, 32, moments).hf(ids).logits, full, atol=1e-4, rtol=1e-4)
+    healed = compensated(quantized, corrections(base, quantized, 32, moments), 32)
+    torch.testing.assert_close(healed.hf(ids).logits, full, atol=1e-4, rtol=1e-4)
 
 
 def test_bits_of_the_factors() -> None:

@@ -152,11 +152,13 @@ class Bench:
         return np.where(found < 0, (np.arange(n) + 1) % n, found)
 
     def compensation(self, counts: Sequence[int], moments: Callable[[], dict[str, Tensor]]) -> Iterator[Trial]:
+        if not counts:
+            return
+        both = [eora.corrections(self.study.base, self.model, max(counts), seen) for seen in (moments(), None)]
         for rank in counts:
             bits = self._bits() + eora.rank_bits(self.config, rank)
             ours, plain = f"EoRA, rank {rank}", f"plain SVD, rank {rank}"
-            both = (eora.compensated(self.study.base, self.model, rank, seen) for seen in (moments(), None))
-            right, other = map(self._run, both)
+            right, other = (self._run(eora.compensated(self.model, factors, rank)) for factors in both)
             yield Trial("compensation", ours, rank, bits, right, against=plain)
             yield Trial("compensation", plain, rank, bits, other, control=True)
 

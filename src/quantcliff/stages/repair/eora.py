@@ -2,7 +2,8 @@
 
 A module computes W x; quantized it computes W_q x. The best that a correction B A of rank r can do for the inputs that
 really occur is to minimise E |(W - W_q - B A) x|^2. With the second moment E[x x^T] = Q L Q^T and S = Q L^(1/2) that is
-|(W - W_q) S - B A S|^2, and the answer is the truncated singular value decomposition of (W - W_q) S, times S^-1.
+|(W - W_q) S - B A S|^2, and the answer is the truncated singular value decomposition of (W - W_q) S, times S^-1. Its
+singular vectors are taken from the smaller of the two products of that matrix with its own transpose.
 Written from the paper; its authors' code has a non-commercial licence.
 """
 
@@ -75,19 +76,41 @@ def low_rank(
         raise InputError(
             f"rank {rank} does not fit a weight of {error.shape[0]} x {error.shape[1]}; choose 1 to {min(error.shape)}"
         )
+    there, back = _halves(moment)
+    seen = error.double() if there is None else error.double() @ there
+    rows, columns = seen.shape
+    if rows <= columns:
+        left = _leading(seen @ seen.T, rank)
+        right = left.T @ seen
+    else:
+        right = _leading(seen.T @ seen, rank).T
+        left = seen @ right.T
+    return left, right if back is None else right @ back
+
+
+def _halves(moment: Moment | None) -> tuple[Tensor | None, Tensor | None]:
+    """S with S S^T = E[x x^T], of the directions that occur, and its inverse; none where all directions count alike."""
     if moment is None:
-        moment = torch.eye(error.shape[1], dtype=torch.float64, device=error.device)
+        return None, None
     values, vectors = torch.linalg.eigh(moment)
     kept = values > SMALLEST * values[-1]
     root = values[kept].sqrt()
-    there, back = vectors[:, kept] * root, (vectors[:, kept] / root).T
-    u, sizes, v = torch.linalg.svd(error.double() @ there, full_matrices=False)
-    return u[:, :rank] * sizes[:rank], v[:rank] @ back
+    return vectors[:, kept] * root, (vectors[:, kept] / root).T
+
+
+def _leading(square: Float64[Tensor, "n n"], count: int) -> Float64[Tensor, "n count"]:
+    """Eigenvectors of the largest eigenvalues, the largest first: the singular vectors of what `square` is made of."""
+    return torch.linalg.eigh(square)[1][:, -count:].flip(1)
+
+
+Factors = Mapping[str, tuple[Float64[Tensor, "out rank"], Float64[Tensor, "rank columns"]]]
 
 
 @torch.no_grad()
-def compensated(base: Model, quantized: Model, rank: int, moments: Mapping[str, Tensor] | None = None) -> Model:
-    """`quantized` with a correction of rank `rank` added to every linear layer of the decoder.
+def corrections(base: Model, quantized: Model, rank: int, moments: Mapping[str, Tensor] | None = None) -> Factors:
+    """`low_rank` of every linear layer of the decoder, by full module name.
+
+    The first r columns of B and rows of A are the correction of the smaller rank r.
 
     Args:
         base: full precision; `quantized` has to be in its units (see `smoothing.unsmoothed`).
@@ -96,14 +119,24 @@ def compensated(base: Model, quantized: Model, rank: int, moments: Mapping[str, 
     Raises:
         InputError: the rank does not fit one of the layers.
     """
-    names = linears(base.hf.config)
+    exact, own = dict(base.hf.named_modules()), dict(quantized.hf.named_modules())
+    found = {}
+    for name in linears(base.hf.config):
+        weight, rounded = exact[name].weight, own[name].weight
+        assert isinstance(weight, Tensor) and isinstance(rounded, Tensor)
+        found[name] = low_rank(weight - rounded, rank, None if moments is None else moments[name])
+    return found
+
+
+@torch.no_grad()
+def compensated(quantized: Model, factors: Factors, rank: int) -> Model:
+    """`quantized` with the corrections of rank `rank` added; `factors` have that rank or a larger one."""
     hf = copy.deepcopy(quantized.hf)
-    exact, corrected = dict(base.hf.named_modules()), dict(hf.named_modules())
-    for name in names:
-        weight, own = exact[name].weight, corrected[name].weight
-        assert isinstance(weight, Tensor) and isinstance(own, Tensor)
-        left, right = low_rank(weight - own, rank, None if moments is None else moments[name])
-        own.add_((left @ right).to(own.dtype))
+    corrected = dict(hf.named_modules())
+    for name, (left, right) in factors.items():
+        own = corrected[name].weight
+        assert isinstance(own, Tensor)
+        own.add_((left[:, :rank] @ right[:rank]).to(own.dtype))
     return replace(quantized, hf=hf, name=f"{quantized.name}+rank{rank}")
 
 

@@ -1,10 +1,13 @@
 """The measures of this stage over all layers of a variant, with intervals: the table of the chapter."""
 
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import get_args
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
@@ -18,7 +21,10 @@ from quantcliff.study import FULL, Study
 from quantcliff.tracing import Positions
 
 PARALLEL_WIDTH = 1024
-"""From this width on linear algebra may use several threads."""
+"""From this width on linear algebra may use several threads; below it several layers are taken at once."""
+
+MOST_LAYERS = 8
+"""Layers at once, at most: each holds some matrices of the width squared."""
 
 RANGES = {
     "gain": (-np.inf, np.inf), "cka_debiased": (-np.inf, 1), "error_size": (0, np.inf),
@@ -66,20 +72,29 @@ def aligned_table(
         subspaces: see `described`.
     """
     n = sum(map(len, parts))
-    rows = []
-    for layer in range(full.shape[1]):
+
+    def of_layer(layer: int) -> list[dict[str, object]]:
         x, y = full[:, layer], quantized[:, layer]
-        with _threads(full.shape[2]):
-            found = [
-                {centred: described(view(centred), ks, centred, subspaces) for centred in means}
-                for view in views(x, y, parts)
-            ]
+        found = [
+            {centred: described(view(centred), ks, centred, subspaces) for centred in means}
+            for view in views(x, y, parts)
+        ]
+        rows = []
         for centred in means:
             for measure, k in found[0][centred]:
                 values = np.array([replicate[centred][measure, k] for replicate in found])
                 chance = chance_of(measure, k, found[0][centred], full.shape[2], n)
                 rows.append(_row(measure, layer, layer, centred, k, values, chance, n))
+        return rows
+
+    with _threads(full.shape[2]), ThreadPoolExecutor(_workers(full.shape[2])) as pool:
+        rows = list(chain.from_iterable(pool.map(of_layer, range(full.shape[1]))))
     return pd.DataFrame(rows).astype({"k": "Int64"})
+
+
+def _workers(width: int) -> int:
+    """Layers at once: as many as there are cores where each works in one thread, else one."""
+    return min(MOST_LAYERS, torch.get_num_threads()) if width < PARALLEL_WIDTH else 1
 
 
 def _threads(width: int) -> threadpool_limits:
