@@ -107,3 +107,12 @@ def test_say_dedents_and_say_table_formats(monkeypatch):
         "This page makes no checked claim.",
         "| method | accuracy | n |\n|---|---|---|\n| a\\|b | 25.6% | 3 |\n| - | - | 4 |",
     ]
+
+
+def test_a_folded_table_stands_in_a_dropdown_of_its_title(monkeypatch):
+    seen = []
+    monkeypatch.setattr(book_text, "display", lambda value: seen.append(value.data.splitlines()))
+    table = pd.DataFrame({"bits": [4], "kept": [0.5]})
+    book_text.say_table(table, {"kept": "{:.0%}"})
+    book_text.say_table(table, {"kept": "{:.0%}"}, folded="Answers kept")
+    assert seen[1] == ["```{dropdown} Answers kept", *seen[0], "```"]

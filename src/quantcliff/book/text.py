@@ -30,10 +30,13 @@ def say(text: str | Markdown) -> None:
     display(text if isinstance(text, Markdown) else Markdown(tidy(dedent(text).strip())))
 
 
-def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> None:
+def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None, *, folded: str = "") -> None:
     """Show a table as Markdown, one format string per column where given: `{"accuracy": "{:.1%}"}`.
 
     Columns without a format are shown as they print; missing values become `-`, other numbers are shown as by `tidy`.
+
+    Args:
+        folded: a title; the table then stands in a closed dropdown of that name.
     """
     shown = pd.DataFrame(
         {
@@ -46,4 +49,6 @@ def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> Non
         "| " + " | ".join(tidy(cell).replace("|", "\\|") for cell in row) + " |"
         for row in shown.itertuples(index=False)
     ]
+    if folded:
+        lines = [f"```{{dropdown}} {folded}", *lines, "```"]
     display(Markdown("\n".join(lines)))
