@@ -70,6 +70,11 @@ def test_tables_and_claims_show_numbers_as_text_does(monkeypatch):
     assert "It moves by 0.0%." in claims.report().data
 
 
+def test_a_number_with_its_interval():
+    assert book_text.ranged(0.447, 0.372, 0.53) == "45% (37 to 53)"
+    assert book_text.ranged(-0.0004, -0.2, np.nan, ".2f") == "0.00 (-0.20 to –)"  # noqa: RUF001
+
+
 def test_one_name_is_one_claim():
     claims = Claims(strict=False)
     claims.check("one", "This holds.", True)

@@ -25,6 +25,28 @@ def test_colors_follow_what_the_table_holds():
     assert methods["range"] == [charts.METHODS["gptq"], charts.METHODS["rtn"], charts.FULL]
 
 
+def test_full_precision_is_named_so_beside_bit_widths():
+    legend = charts.bits_color(TABLE.assign(bits=[32, 4, 2])).to_dict()["legend"]
+    assert legend["labelExpr"] == "datum.value >= 16 ? 'full precision' : datum.label"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "marks"),
+    [
+        ([0.7, 4000], [0.1, 1, 10, 100, 1000, 10000]), ([3, 40], [1, 2, 5, 10, 20, 50, 100]), ([10, 100], [10, 100]),
+        ([2, 3], [1, 2, 5, 10]), ([0, float("nan"), 1, 1000], [1, 10, 100, 1000]), ([], [1, 2, 5, 10]),
+    ],
+)  # fmt: skip
+def test_logarithmic_axes_name_decades(drawn, marks):
+    assert charts.decades(drawn).to_dict()["values"] == marks
+
+
+def test_groups_side_by_side_stand_apart():
+    x, y, color = alt.X("bits:N"), alt.Y("estimate:Q"), charts.method_color(TABLE)
+    _, points = charts.intervals(TABLE, x, y, color, offset="method").to_dict()["layer"]
+    assert points["encoding"]["xOffset"]["scale"] == {"padding": 1}
+
+
 def test_finish_wraps_the_title_describes_and_stretches():
     single = charts.finish(alt.Chart(TABLE).mark_point(), "word " * 20, "What it shows.").to_dict()
     assert max(map(len, single["title"])) <= 48

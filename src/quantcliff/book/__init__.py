@@ -3,7 +3,7 @@
 from quantcliff.book.chapters import Book, Chapter, check_parameters, read_parameter_file
 from quantcliff.book.claims import ClaimError, Claims
 from quantcliff.book.site import assemble, build, digest, execute, keep_table, render, summary
-from quantcliff.book.text import say, say_table
+from quantcliff.book.text import ranged, say, say_table
 
 __all__ = [
     "Book",
@@ -16,6 +16,7 @@ __all__ = [
     "digest",
     "execute",
     "keep_table",
+    "ranged",
     "read_parameter_file",
     "render",
     "say",

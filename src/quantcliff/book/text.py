@@ -30,6 +30,18 @@ def say(text: str | Markdown) -> None:
     display(text if isinstance(text, Markdown) else Markdown(tidy(dedent(text).strip())))
 
 
+def ranged(estimate: float, low: float, high: float, style: str = ".0%") -> str:
+    """A number with its 95% interval, as tables and sentences show it.
+
+    >>> ranged(0.447, 0.372, 0.53)
+    '45% (37 to 53)'
+    >>> ranged(1.234, 1.1, 1.4, ".1f")
+    '1.2 (1.1 to 1.4)'
+    """
+    ends = " to ".join(f"{end:{style}}".removesuffix("%") for end in (low, high))
+    return tidy(f"{estimate:{style}} ({ends})")
+
+
 def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None, *, folded: str = "") -> None:
     """Show a table as Markdown, one format string per column where given: `{"accuracy": "{:.1%}"}`.
 

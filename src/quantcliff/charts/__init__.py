@@ -4,9 +4,11 @@ from quantcliff.charts.bundle import vega_bundle
 from quantcliff.charts.theme import (
     BITS,
     FULL,
+    FULL_NAME,
     METHODS,
     NEUTRAL,
     bits_color,
+    decades,
     finish,
     intervals,
     lines,
@@ -15,5 +17,5 @@ from quantcliff.charts.theme import (
     theme,
 )
 
-__all__ = ["BITS", "FULL", "METHODS", "NEUTRAL", "bits_color", "finish", "intervals", "lines", "method_color",
-           "reference", "theme", "vega_bundle"]  # fmt: skip
+__all__ = ["BITS", "FULL", "FULL_NAME", "METHODS", "NEUTRAL", "bits_color", "decades", "finish", "intervals", "lines",
+           "method_color", "reference", "theme", "vega_bundle"]  # fmt: skip

@@ -5,12 +5,15 @@ colour of the page around it, light or dark; the colours below have a contrast o
 drawn as SVG and as wide as their column.
 """
 
+import math
 import textwrap
 from collections.abc import Iterable
 from typing import Literal, TypeVar
 
 import altair as alt
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 BITS = {8: "#2f7fd1", 4: "#16937a", 3: "#b8741a", 2: "#d1495b"}
 """Colour of a bit width; other widths are grey."""
@@ -20,6 +23,12 @@ METHODS = {"gptq": "#7570b3", "awq": "#6f7f1f", "rtn": "#c8489a"}
 
 FULL = "#808080"
 """Colour of full precision and of baselines."""
+
+FULL_NAME = "full precision"
+"""What charts and tables call the model that is not quantized."""
+
+UNROUNDED = 16
+"""Bits from which on a weight counts as full precision."""
 
 NEUTRAL = "#3a86c8"
 """Colour of a mark that stands for neither bits nor a method."""
@@ -75,10 +84,12 @@ def finish(chart: AnyChart, title: str, description: str, height: int | None = 2
 
 
 def bits_color(table: pd.DataFrame, column: str = "bits", title: str = "bits") -> alt.Color:
-    """Colour by bit width, from most to least, of the widths the table holds; draw full precision as a `reference`."""
+    """Colour by bit width, from most to least, of the widths the table holds; 16 bits and more are full precision."""
     widths = sorted({int(value) for value in table[column].dropna()}, reverse=True)
     colors = [BITS.get(width, FULL) for width in widths]
-    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=widths, range=colors), legend=SHORT)
+    named = SHORT.copy()
+    named.labelExpr = f"datum.value >= {UNROUNDED} ? '{FULL_NAME}' : datum.label"
+    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=widths, range=colors), legend=named)
 
 
 def method_color(table: pd.DataFrame, column: str = "method", title: str = "method") -> alt.Color:
@@ -117,13 +128,37 @@ def intervals(
     offset: str | None = None,
     tooltip: Iterable[str | alt.Tooltip] = (),
 ) -> alt.LayerChart:
-    """Points with interval bars from `low` to `high`, for a nominal x; `offset` sets groups side by side."""
+    """Points with interval bars from `low` to `high`, for a nominal x.
+
+    `offset` sets groups side by side, with more room between two values of x than within one.
+    """
     base = alt.Chart(table).encode(x=x, color=color)
     if offset:
-        base = base.encode(xOffset=alt.XOffset(f"{offset}:N"))
+        base = base.encode(xOffset=alt.XOffset(f"{offset}:N", scale=alt.Scale(padding=1)))
     bars = base.mark_rule(strokeWidth=2).encode(y=_end(y, low), y2=alt.Y2(high, title=_title(y)))
     points = base.mark_point(size=60).encode(y=y, tooltip=list(tooltip))
     return alt.layer(bars, points)
+
+
+def decades(*values: ArrayLike) -> alt.Axis:
+    """Axis of a logarithmic scale that names powers of ten only; 2 and 5 as well where there would be fewer than two.
+
+    Args:
+        values: all that is drawn on the axis, in any number of columns; what is not above 0 has no place there.
+
+    >>> decades([0.7, 30], [4000]).to_dict()["values"]
+    [0.1, 1, 10, 100, 1000, 10000]
+    >>> decades([3, 40]).to_dict()["values"]
+    [1, 2, 5, 10, 20, 50, 100]
+    """
+    every = np.concatenate([np.ravel(np.asarray(column, dtype=float)) for column in values])
+    drawn = every[every > 0] if (every > 0).any() else np.ones(1)
+    first, last = math.floor(np.log10(drawn.min())), math.ceil(np.log10(drawn.max()))
+    last, seen = max(last, first + 1), range(math.ceil(np.log10(drawn.min())), math.floor(np.log10(drawn.max())) + 1)
+    steps = (1,) if len(seen) > 1 else (1, 2, 5)
+    marks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    kept = [round(mark, 12) for mark in marks if mark <= 10.0**last]
+    return alt.Axis(values=[int(mark) if mark >= 1 else mark for mark in kept], format=",~g")
 
 
 def _title(y: alt.Y) -> str | None:
