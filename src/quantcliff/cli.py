@@ -116,7 +116,7 @@ def fetch(name: str) -> None:
 @app.command()
 @click.argument("base")
 @click.argument("out", type=FILE)
-@click.option("--method", default="gptq", show_default=True, help="gptq, awq or rtn (plain round-to-nearest).")
+@click.option("--method", default="gptq", show_default=True, help="gptq, awq, autoround or rtn (plain rounding).")
 @click.option("--bits", default=4, show_default=True, help="Bits per weight, 2 to 8.")
 @click.option("--group-size", type=int, help="Weights that share a scale; -1 for a whole row. [default: preset]")
 @click.option("--symmetric", is_flag=True, help="No zero points.")

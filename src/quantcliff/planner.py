@@ -48,7 +48,7 @@ def facts(source: str, model: str, ask: bool, quantized: str | None, n_facts: in
 @click.option("--facts", metavar="SOURCE", help="Facts to ask; see `facts --help`. [default: preset of BASE]")
 @click.option("--text", metavar="FILE", help="Ask for the next word in this text instead of facts.")
 @click.option("--n-facts", default=400, show_default=True, help="How many facts, or places in the text, to ask.")
-@click.option("--method", default="gptq", show_default=True, help="Where QUANTIZED is not given: gptq, awq or rtn.")
+@click.option("--method", default="gptq", show_default=True, help="gptq, awq, autoround or rtn, without QUANTIZED.")
 @click.option("--bits", default=4, show_default=True, help="Where QUANTIZED is not given: bits per weight.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--dtype", help="Numbers to compute in. [default: preset of BASE]")

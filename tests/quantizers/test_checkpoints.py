@@ -8,11 +8,12 @@ import torch
 from tiny import TEXT
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig
 
+from quantcliff import models
 from quantcliff import quantizers as q
 from quantcliff.atlas import load_facts, prompt
 from quantcliff.errors import InputError
 from quantcliff.models import linears
-from quantcliff.quantizers import Scheme, average_bits, calibration_text, checkpoints, quantize
+from quantcliff.quantizers import Scheme, average_bits, calibration, calibration_text, checkpoints, compressor, quantize
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -176,7 +177,7 @@ def test_a_killed_run_leaves_nothing(tiny_llama: Path, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("scheme", "words"),
     [
-        (Scheme("gguf"), "choose one of gptq, awq, rtn"),
+        (Scheme("gguf"), "choose one of gptq, awq, rtn, autoround"),
         (Scheme(bits=1), "1 bits"),
         (Scheme(bits=4, group_size=16, bits_by_layer=((0, 9),)), "9 bits"),
         (Scheme(group_size=48), "choose one of 16, 32, -1"),
@@ -199,6 +200,8 @@ def test_models_that_cannot_be_quantized(tiny_llama: Path, tiny_neox: Path, tmp_
         Scheme(group_size=16).check(GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=64))
     with pytest.raises(InputError, match="AWQ does not know gpt_neox"):
         quantize(tiny_neox, Scheme("awq", 4, 16), TEXT, tmp_path)
+    with pytest.raises(InputError, match="AutoRound leaves out weights with a side of 16, which 32 does not divide"):
+        quantize(tiny_llama, Scheme("autoround", 4, 16), TEXT, tmp_path)
     with pytest.raises(InputError, match="is not a model"):
         quantize(tmp_path, Scheme(), TEXT, tmp_path)
     with pytest.raises(InputError, match="quantized already"):
@@ -207,6 +210,34 @@ def test_models_that_cannot_be_quantized(tiny_llama: Path, tiny_neox: Path, tmp_
         quantize(tiny_llama, Scheme("gptq", 4, 16), (), tmp_path)
     with pytest.raises(InputError, match="exists already"):
         q.export(tiny_llama, Scheme("rtn", 4, 16), (), tmp_path)
+
+
+def test_autoround_is_nearer_than_rounding_on_its_text(
+    tiny_neox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays on a grid of four levels, and lowers the error of what it trains on."""
+    monkeypatch.setattr(compressor, "ITERATIONS", 40)
+    base = tiny_neox
+    trained = quantize(base, Scheme("autoround", 2, 16), TEXT * 8, tmp_path)
+    rounded = quantize(base, Scheme("rtn", 2, 16), (), tmp_path)
+    one, other = weights(trained), weights(rounded)
+    assert any(not torch.equal(one[name], other[name]) for name in quantized_names(base))
+    for name in quantized_names(base):
+        assert max(len(torch.unique(row)) for row in one[name].reshape(-1, 16)) <= 4
+    exact, *made = (models.load(folder) for folder in (base, trained, rounded))
+    ids = torch.cat(calibration.equal_rows(exact.tokenizer, TEXT * 8))
+    goal = exact.hf(ids).logits
+    error, plain = (float((model.hf(ids).logits - goal).pow(2).mean()) for model in made)
+    assert error < plain
+
+
+def test_autoround_reads_sequences_of_equal_length(tiny_llama: Path) -> None:
+    tokenizer = models.tokenizer_of(tiny_llama)
+    rows = calibration.equal_rows(tokenizer, TEXT * 8, 9)
+    assert len(rows) > 2
+    assert {tuple(row.shape) for row in rows} == {(1, 9)}
+    with pytest.raises(InputError, match="give at least 2"):
+        calibration.equal_rows(tokenizer, TEXT[:1], 64)
 
 
 def test_neox_by_gptq(tiny_neox: Path, tmp_path: Path) -> None:

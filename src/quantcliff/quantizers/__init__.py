@@ -12,13 +12,14 @@ from quantcliff.quantizers.checkpoints import check, export, quantize
 from quantcliff.quantizers.experts import storable
 from quantcliff.quantizers.links import Link, links
 from quantcliff.quantizers.own_text import self_text, sizes_of
-from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, Scheme, average_bits
+from quantcliff.quantizers.scheme import METHODS, SCALE_BITS, TRAINED, Scheme, average_bits
 from quantcliff.quantizers.smoothing import norm_gain, row_gain, unsmoothed
 
 __all__ = [
     "CALIBRATION_DOCUMENTS",
     "METHODS",
     "SCALE_BITS",
+    "TRAINED",
     "Link",
     "Scheme",
     "average_bits",

@@ -1,4 +1,4 @@
-"""Text that GPTQ and AWQ look at while they quantize, as documents and as batches of token ids."""
+"""Text that methods look at while they quantize, as documents and as batches of token ids."""
 
 import itertools
 import re
@@ -12,13 +12,19 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from quantcliff.atlas import Writer, load_facts
 from quantcliff.errors import InputError
-from quantcliff.quantizers.own_text import self_text, sizes_of
+from quantcliff.quantizers.own_text import lead_of, self_text, sizes_of
 
 CALIBRATION_DOCUMENTS = 256
 CALIBRATION_SEED = 20_260_419
 AWQ_SHARE = 4
 MAX_TOKENS = 2048
 TOKENS_PER_BATCH = 4096
+
+FEWEST = 2
+"""Sequences that training needs: one to train on, one to choose the epoch by."""
+
+ROW = 64
+"""Tokens of a sequence that AutoRound learns from, as many as healing takes."""
 
 
 def calibration_text(
@@ -82,6 +88,46 @@ def token_batches(
         batches.append(torch.tensor([row[:length] for row in ids[start : start + size]]))
         start += size
     return batches
+
+
+def rows_of(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], length: int, most: int | None = None
+) -> Int[Tensor, "sequence token"]:
+    """Documents one after the other, cut into sequences of `length` tokens, each with the tokenizer's lead in front.
+
+    Args:
+        most: sequences at most; None for all.
+
+    Raises:
+        InputError: there is too little text for `FEWEST` sequences.
+    """
+    lead = lead_of(tokenizer)
+    body, left = length - len(lead), None if most is None else most * length
+    flat: list[int] = []
+    for text in documents:
+        flat += tokenizer(text).input_ids
+        if left is not None and len(flat) >= left:
+            break
+    count = len(flat) // body if body > 0 else 0
+    if count < FEWEST:
+        raise InputError(
+            f"the calibration text gives {count} sequences of {length} tokens; give at least {FEWEST}: more text, or "
+            "shorter sequences"
+        )
+    count = count if most is None else min(count, most)
+    return torch.tensor([lead + flat[row * body : (row + 1) * body] for row in range(count)])
+
+
+def equal_rows(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], longest: int = MAX_TOKENS
+) -> list[Int[Tensor, "1 _"]]:
+    """`rows_of` as batches of one: AutoRound's modifier takes sequences of equal length, one at a time, and stops the
+    whole process at others.
+
+    Raises:
+        InputError: as `rows_of`.
+    """
+    return list(rows_of(tokenizer, documents, min(longest, ROW)).split(1))
 
 
 def longest_input(config: PretrainedConfig) -> int:

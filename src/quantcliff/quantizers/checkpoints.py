@@ -1,9 +1,10 @@
-"""Quantize a model: one `Scheme`, three methods, all through llm-compressor.
+"""Quantize a model: one `Scheme`, four methods, all through llm-compressor.
 
 GPTQ (arXiv 2210.17323) rounds a weight at a time and lets the weights that follow make up for the error on calibration
-text; AWQ (arXiv 2306.00978) first scales up the input channels that carry much signal; round-to-nearest ("rtn") looks
-at nothing but the weights. auto-gptq and autoawq are archived and no longer load beside transformers 5, which is why
-none of them is used. The result is an ordinary compressed-tensors checkpoint that plain transformers loads.
+text; AWQ (arXiv 2306.00978) first scales up the input channels that carry much signal; AutoRound (arXiv 2309.05516)
+trains which way each weight is rounded; round-to-nearest ("rtn") looks at nothing but the weights. auto-gptq and
+autoawq are archived and no longer load beside transformers 5, which is why none of them is used. The result is an
+ordinary compressed-tensors checkpoint that plain transformers loads.
 """
 
 import hashlib
@@ -21,14 +22,18 @@ from quantcliff.models import (
     config_of,
     digest_of,
     folder_of,
+    linears,
     pretrained,
     quantization_of,
     tokenizer_of,
 )
 from quantcliff.quantizers import experts
-from quantcliff.quantizers.calibration import longest_input, token_batches
+from quantcliff.quantizers.calibration import equal_rows, longest_input, token_batches
 from quantcliff.quantizers.compressor import awq_knows, compress
-from quantcliff.quantizers.scheme import Scheme
+from quantcliff.quantizers.scheme import TRAINED, Scheme
+
+SIDE = 32
+"""What AutoRound wants both sides of a weight to be a multiple of."""
 
 
 def quantize(base: Path | str, scheme: Scheme, calibration: Sequence[str], cache: Path) -> Path:
@@ -51,6 +56,7 @@ def quantize(base: Path | str, scheme: Scheme, calibration: Sequence[str], cache
         scheme = replace(scheme, damping=Scheme.damping)
     scheme = experts.storable(scheme, config_of(folder))
     parts = [digest_of(folder), asdict(scheme), list(calibration), version("llmcompressor")]
+    parts += [version("auto-round")] if scheme.method == TRAINED else []
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     target = Path(cache) / f"{scheme.label}-{key}"
     with disk.making(target):
@@ -84,10 +90,17 @@ def _export(folder: Path, scheme: Scheme, calibration: Sequence[str], out: Path)
 
 
 def check(scheme: Scheme, config: PretrainedConfig) -> None:
-    """Raises InputError where `Scheme.check` does, and where llm-compressor's AWQ does not know the architecture."""
+    """Raises InputError where `Scheme.check` does, where llm-compressor's AWQ does not know the architecture, and where
+    AutoRound would leave a weight alone: llm-compressor 0.14 stores that one with scales that nobody has set.
+    """
     scheme.check(config)
     if scheme.method == "awq" and not awq_knows(config):
         raise InputError(f"llm-compressor's AWQ does not know {config.model_type} models; choose gptq or rtn")
+    sides = {side for name in scheme.plan(config) for side in linears(config)[name]} if scheme.method == TRAINED else {}
+    if odd := [side for side in sides if side % SIDE]:
+        raise InputError(
+            f"AutoRound leaves out weights with a side of {odd[0]}, which {SIDE} does not divide; choose gptq or rtn"
+        )
     experts.check(scheme, config)
 
 
@@ -100,5 +113,6 @@ def _folder(base: Path | str) -> Path:
 
 def _compress(folder: Path, scheme: Scheme, config: PretrainedConfig, calibration: Sequence[str], out: Path) -> None:
     model, tokenizer = pretrained(folder, config, "auto").eval(), tokenizer_of(folder)
-    batches = token_batches(tokenizer, calibration, longest_input(config))
+    batched = equal_rows if scheme.method == TRAINED else token_batches
+    batches = batched(tokenizer, calibration, longest_input(config)) if calibration else []
     compress(model, tokenizer, scheme, batches, out)

@@ -19,7 +19,10 @@ from torch.utils.data import DataLoader
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from quantcliff.quantizers import experts
-from quantcliff.quantizers.scheme import Scheme
+from quantcliff.quantizers.scheme import TRAINED, Scheme
+
+ITERATIONS, AT_ONCE = 200, 8
+"""Steps of AutoRound on each layer, and sequences in a step: its own defaults."""
 
 
 def awq_knows(config: PretrainedConfig) -> bool:
@@ -42,7 +45,8 @@ def compress(
         data: dict[str, Any] = {}
         if scheme.method != "rtn":
             data["dataset"] = DataLoader([{"input_ids": ids} for ids in batches], batch_size=None)  # type: ignore[arg-type]
-        oneshot(model=model, tokenizer=tokenizer, recipe=_recipe(scheme, model, bool(found)), output_dir=str(out),
+        recipe = _recipe(scheme, model, bool(found), len(batches))
+        oneshot(model=model, tokenizer=tokenizer, recipe=recipe, output_dir=str(out),
                 shuffle_calibration_samples=False, **data)  # fmt: skip
         if found:
             experts.rename(out, model.config.model_type)
@@ -68,7 +72,7 @@ def _mappings(model: PreTrainedModel) -> list:
     return [one for one in AWQ_MAPPING_REGISTRY[type(model).__name__] if has_weights(one.smooth_layer)]
 
 
-def _recipe(scheme: Scheme, model: PreTrainedModel, has_experts: bool) -> list:
+def _recipe(scheme: Scheme, model: PreTrainedModel, has_experts: bool, n_batches: int) -> list:
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
@@ -87,6 +91,12 @@ def _recipe(scheme: Scheme, model: PreTrainedModel, has_experts: bool) -> list:
         groups["experts"] = {"targets": [experts.TARGET], "weights": {"num_bits": scheme.bits, **weights}}
     if scheme.method == "gptq":
         return [GPTQModifier(config_groups=groups, dampening_frac=scheme.damping)]
+    if scheme.method == TRAINED:
+        from llmcompressor.modifiers.autoround import AutoRoundModifier
+
+        at_once = min(AT_ONCE, n_batches)
+        return [AutoRoundModifier(config_groups=groups, iters=ITERATIONS, batch_size=at_once,
+                                  enable_torch_compile=False)]  # fmt: skip
     rounding = QuantizationModifier(config_groups=groups)
     return [rounding] if scheme.method == "rtn" else [AWQModifier(mappings=_mappings(model)), rounding]
 

@@ -9,6 +9,10 @@ from quantcliff.errors import InputError
 from quantcliff.models import layer_of, linears
 
 METHODS = ("gptq", "awq", "rtn")
+"""Methods that the book compares."""
+
+TRAINED = "autoround"
+"""The method that trains which way each weight is rounded, layer by layer: AutoRound (arXiv 2309.05516)."""
 SCALE_BITS = 16
 """A scale is counted as half precision, the way checkpoints are shipped; a zero point has the bits of its weights."""
 
@@ -18,7 +22,7 @@ class Scheme:
     """How to quantize the weights of a decoder's linear layers; embeddings, head and norms are always left alone.
 
     Attributes:
-        method: "gptq", "awq" or "rtn".
+        method: "gptq", "awq", "rtn" or "autoround".
         bits: 2 to 8.
         group_size: weights of one row that share a scale and a zero point; -1 for the whole row.
         symmetric: no zero point; levels lie around 0.
@@ -60,8 +64,8 @@ class Scheme:
 
     def check(self, config: PretrainedConfig) -> None:
         """Raises InputError when the scheme does not fit a model of this configuration."""
-        if self.method not in METHODS:
-            raise InputError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
+        if self.method not in (*METHODS, TRAINED):
+            raise InputError(f"method is {self.method!r}; choose one of {', '.join((*METHODS, TRAINED))}")
         for bits in (self.bits, *dict(self.bits_by_layer).values(), *dict(self.bits_by_module).values()):
             if not 2 <= bits <= 8:
                 raise InputError(f"{bits} bits cannot be stored; choose 2 to 8")

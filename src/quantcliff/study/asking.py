@@ -21,7 +21,7 @@ class Study(Answers):
     Args:
         model: "atlas", "smollm2" or the folder of a full-precision model.
         quantized: folder of a quantized model of the reader's own; replaces `method`, `bits` and `group_size`.
-        method: "gptq", "awq", "rtn", or several: "gptq,awq" or a list.
+        method: "gptq", "awq", "rtn", "autoround", or several: "gptq,awq" or a list.
         bits: 4, or several: "4,3,2" or a list.
         group_size: weights that share a scale, -1 for a whole row.
         facts: "atlas", "smollm2", a ParaRel folder, or a .jsonl or .csv file.

@@ -16,62 +16,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Int
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from quantcliff import disk
 from quantcliff.errors import InputError
 from quantcliff.models import check_pair, digest_of, folder_of, layer_of, load, quantization_of
+from quantcliff.quantizers.calibration import rows_of
 from quantcliff.quantizers.healing import stored
 from quantcliff.quantizers.healing.blocks import Blocks
 from quantcliff.quantizers.healing.fit import Recipe, fit
 from quantcliff.quantizers.healing.grid import Codes, Grid
 from quantcliff.quantizers.healing.term import Term, Terms
-from quantcliff.quantizers.own_text import lead_of
 
 STANDARD = Recipe()
-
-FEWEST = 2
-"""Sequences: one to train on, one to choose the epoch by."""
 
 DOCUMENTS = 16_384
 """Documents of a text that the command line takes at most: 4,096 sequences of the embedded facts' text."""
 
 REPORT = "healing.json"
 """Beside the weights: what was done, and the course of training."""
-
-
-def rows_of(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], length: int, most: int | None = None
-) -> Int[Tensor, "sequence token"]:
-    """Documents one after the other, cut into sequences of `length` tokens, each with the tokenizer's lead in front.
-
-    Args:
-        most: sequences at most; None for all.
-
-    Raises:
-        InputError: there is too little text for `FEWEST` sequences.
-    """
-    lead = lead_of(tokenizer)
-    body, left = length - len(lead), None if most is None else most * length
-    flat: list[int] = []
-    for text in documents:
-        flat += tokenizer(text).input_ids
-        if left is not None and len(flat) >= left:
-            break
-    count = len(flat) // body if body > 0 else 0
-    if count < FEWEST:
-        raise InputError(
-            f"the calibration text gives {count} sequences of {length} tokens; give at least {FEWEST}: more text, or "
-            "shorter sequences"
-        )
-    count = count if most is None else min(count, most)
-    return torch.tensor([lead + flat[row * body : (row + 1) * body] for row in range(count)])
 
 
 def check(base: str | Path, quantized: str | Path, out: str | Path, recipe: Recipe) -> None:
