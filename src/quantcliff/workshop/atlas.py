@@ -75,21 +75,21 @@ def evaluate(model: str, sizes: tuple[int, ...], n_facts: int, card: Path | None
 
 @atlas.command("heal")
 @click.argument("run", type=FILE)
-@click.option("--second", is_flag=True, help="Instead, AutoRound on the same text, for a table beside the others.")
+@click.option("--further", is_flag=True, help="Instead, other ways to spend the same text, for a table of their own.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-def heal_again(run: Path, second: bool, device: str) -> None:
+def heal_again(run: Path, further: bool, device: str) -> None:
     """Make the tables of the chapter on healing again, in RUN, and put them into the package.
 
     Ten minutes on one core; a stopped run goes on from where it was.
     """
     from quantcliff import tables
     from quantcliff.models import check_device
-    from quantcliff.quantizers import TRAINED
     from quantcliff.stages import healing
 
     device, command = check_device(device), "quantcliff atlas heal RUN"
-    if second:
-        healing.add(TRAINED, healing.second_opinion(run, device), shipped.about(f"{command} --second"), healing.FOLDER)
+    if further:
+        found, about = healing.further.make(run, device), shipped.about(f"{command} --further")
+        healing.add("further", found, about, healing.FOLDER)
     else:
         tables.ship(healing.make(run, device), shipped.about(command), healing.FOLDER)
     click.echo(f"The tables are shipped: {healing.FOLDER}")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from quantcliff.quantizers.healing import Recipe
-from quantcliff.quantizers.healing.fit import QUIET, _rate, channel_units, fit
+from quantcliff.quantizers.healing.fit import QUIET, channel_units, fit, rate_at
 from quantcliff.quantizers.healing.grid import Codes, Grid
 
 
@@ -67,7 +67,7 @@ def test_plain_error_chooses_by_plain_error() -> None:
 
 
 def test_the_rate_falls_to_a_twentieth() -> None:
-    assert _rate(0.0) == 1 and _rate(1.0) == pytest.approx(0.05) and _rate(0.5) == pytest.approx(0.525)
+    assert rate_at(0.0) == 1 and rate_at(1.0) == pytest.approx(0.05) and rate_at(0.5) == pytest.approx(0.525)
 
 
 def test_the_seed_decides() -> None:

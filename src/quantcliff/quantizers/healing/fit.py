@@ -104,7 +104,7 @@ def fit(
     wanted = torch.ones_like(unit) if recipe.plain else unit
     steps = recipe.epochs * math.ceil((len(stream) - held) / recipe.batch)
     optimizer = torch.optim.AdamW(_groups(grids, recipe), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step / steps))
     best = {name: grid.frozen() for name, grid in grids.items()}
 
     def judged(codes: Mapping[str, Codes]) -> dict[str, float]:
@@ -142,7 +142,7 @@ def _groups(grids: Mapping[str, Grid], recipe: Recipe) -> list[dict]:
     return [{"params": scales, "lr": recipe.lr_grid}] + [{"params": weights, "lr": recipe.lr_weight}] * bool(weights)
 
 
-def _rate(done: float) -> float:
+def rate_at(done: float) -> float:
     """Share of the learning rate: a cosine from 1 to 1/20."""
     return 0.05 + 0.95 * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 

@@ -8,10 +8,8 @@ from typing import Any
 import pandas as pd
 
 from quantcliff import tables
-from quantcliff.quantizers import TRAINED, Scheme, quantize
 from quantcliff.stages.healing.beside import beside, equal
-from quantcliff.stages.healing.text import TOKENS, documents
-from quantcliff.stages.healing.trials import AS_IT_IS, COLUMNS, Arm, arms, checkpoint, measure, measured_on, read_by
+from quantcliff.stages.healing.trials import AS_IT_IS, Arm, arms, checkpoint, measure
 from quantcliff.study import Study
 
 FOLDER = Path(__file__).parent / "tables"
@@ -55,23 +53,6 @@ def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
         ROUNDED[1]: checkpoint(rtn, plain, SHOWN),
     }
     return {"healing": found, "beside": beside(gptq, folders)}
-
-
-def second_opinion(run: Path, device: str = "auto") -> pd.DataFrame:
-    """The embedded model at 2 bits by AutoRound, trained on the text that `SHOWN` heals on; rows as in `measure`."""
-    study = Study("atlas", method="gptq", bits="2", run=run, device=device)
-    text, left = [], EQUAL * TOKENS
-    for document in documents(EQUAL):
-        left -= len(study.base.tokenizer(document).input_ids)
-        text.append(document)
-        if left <= 0:
-            break
-    scheme = Scheme(TRAINED, 2, study.parameters.group_size)
-    folder = quantize("atlas", scheme, text, study.run / "quantized")
-    rows = measured_on(study, folder, *read_by(study))
-    about = (TRAINED, EQUAL, EQUAL * TOKENS, 0)
-    variant = {"variant": scheme.label, "method": TRAINED, "bits": 2, "group_size": scheme.group_size}
-    return pd.DataFrame([(*about, *row) for row in rows], columns=COLUMNS).assign(**variant)
 
 
 def add(name: str, table: pd.DataFrame, about: dict[str, Any], out: Path) -> None:

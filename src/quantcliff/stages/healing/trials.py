@@ -7,9 +7,6 @@ Written down before any of it was run, for a variant at 2 bits in groups of 128 
 - *It needs weights* if scales alone stay below, beyond the interval, at equal text and epochs.
 - *It is more than reading again* if on held-out facts at least half as much returns as on healing facts.
 - *More text heals more* if every step of the curve raises the share on held-out facts.
-- *A second opinion*: AutoRound (200 steps on each layer, its own defaults) trains which way a weight is rounded and no
-  weight. At equal text it is expected to keep, on held-out facts and beyond the intervals, more than GPTQ and less than
-  healing. (Written before that run, after one trial of 50 steps on the calibration text, which kept 27% of 965 facts.)
 - *The kind of failure changes* if the verdict on the model as it is says computation collapse or mixed and on the
   healed one signal degradation or intact.
 - *The circuit returns* if, beside a model of 3 or 4 bits that keeps about as much, the healed one is at most .1 lower
