@@ -345,5 +345,8 @@ def test_a_model_is_healed(tiny_llama, tmp_path):
     assert (out / "healing.json").is_file() and not (tmp_path / "out.partial").exists()
     again = run(cli.app, asked)
     assert isinstance(again.exception, InputError) and "exists already" in str(again.exception)
+    whole = run(cli.app, [*asked[:3], str(tmp_path / "whole"), *asked[4:], "--end-to-end", "1"])
+    assert whole.exit_code == 0 and (tmp_path / "whole" / "end_to_end.json").is_file()
+    assert not (tmp_path / "whole.layers").exists()
     short = run(cli.app, [*asked[:3], str(tmp_path / "o"), *asked[4:6], "--tokens", "1"])
     assert isinstance(short.exception, InputError) and "give at least 2 tokens" in str(short.exception)

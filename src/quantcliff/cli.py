@@ -161,11 +161,12 @@ def quantize(
 @click.option("--batch", default=32, show_default=True, help="Sequences in a step.")
 @click.option("--rate", default=1.0, show_default=True, help="Factor on the learning rates.")
 @click.option("--scales-only", is_flag=True, help="Train scales alone; codes and zero points stay.")
+@click.option("--end-to-end", default=0, metavar="N", help="Then N passes in which all scales learn next tokens.")
 @click.option("--seed", default=0, show_default=True, help="Decides the order of the sequences.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 def heal(
     base: str, quantized: str, out: Path, calibration: str | None, documents: int | None, tokens: int, epochs: int,
-    batch: int, rate: float, scales_only: bool, seed: int, device: str,
+    batch: int, rate: float, scales_only: bool, end_to_end: int, seed: int, device: str,
 ) -> None:  # fmt: skip
     """Train the layers of QUANTIZED, one by one, to give what those of BASE give, into a new folder OUT.
 
@@ -191,7 +192,11 @@ def heal(
     if documents is None and library.sizes_of(source) is None:
         documents = healing.DOCUMENTS
     text = library.calibration_text(source, documents, model=base)
-    healing.heal(base, quantized, text, out, recipe, tokens=tokens, device=device)
+    if end_to_end:
+        then = healing.EndToEnd(epochs=end_to_end, batch=batch, lr=healing.EndToEnd.lr * rate, seed=seed)
+        healing.heal_whole(base, quantized, text, out, recipe, then, tokens=tokens, device=device)
+    else:
+        healing.heal(base, quantized, text, out, recipe, tokens=tokens, device=device)
     better, layers = healing.improved(out)
     click.echo(f"{better} of {layers} layers give nearer to what full precision's give than before")
     click.echo(f"The healed model is ready: {out.resolve()}")

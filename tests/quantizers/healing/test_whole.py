@@ -11,7 +11,16 @@ from tiny import TEXT
 from quantcliff import models
 from quantcliff.errors import InputError
 from quantcliff.quantizers import Scheme, quantize
-from quantcliff.quantizers.healing import WHOLE_REPORT, EndToEnd, end_to_end, rows_of, stored
+from quantcliff.quantizers.healing import (
+    WHOLE_REPORT,
+    EndToEnd,
+    Recipe,
+    end_to_end,
+    heal,
+    heal_whole,
+    rows_of,
+    stored,
+)
 from quantcliff.quantizers.healing import whole as module
 
 SMALL = EndToEnd(epochs=3, batch=8, lr=0.02)
@@ -118,3 +127,26 @@ def test_a_model_without_a_grid(tiny_neox: Path, rounded: Path, tmp_path: Path) 
         end_to_end(tiny_neox, TEXT, tmp_path / "out")
     with pytest.raises(InputError, match="exists already"):
         end_to_end(rounded, TEXT, tmp_path)
+
+
+def test_both_phases_are_one_after_the_other_and_go_on_between_them(
+    tiny_neox: Path, rounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, then = Recipe(epochs=1, batch=8), replace(SMALL, epochs=1)
+    first = heal(tiny_neox, rounded, TEXT * 8, tmp_path / "first", recipe, **SIZES)
+    expected = end_to_end(first, TEXT * 8, tmp_path / "expected", then, **SIZES)
+
+    def dies(*given, **named):
+        raise KeyboardInterrupt
+
+    out, whole = tmp_path / "out", module.end_to_end
+    monkeypatch.setattr(module, "end_to_end", dies)
+    with pytest.raises(KeyboardInterrupt):
+        heal_whole(tiny_neox, rounded, TEXT * 8, out, recipe, then, **SIZES)
+    monkeypatch.setattr(module, "end_to_end", whole)
+    monkeypatch.setattr(module, "heal", dies)
+    with pytest.raises(InputError, match="holds layers of another run"):
+        heal_whole(tiny_neox, rounded, TEXT * 8, out, replace(recipe, seed=1), then, **SIZES)
+    heal_whole(tiny_neox, rounded, TEXT * 8, out, recipe, then, **SIZES)
+    assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
+    assert not out.with_name("out.layers").exists()

@@ -7,7 +7,7 @@ of the same bits and format.
 from quantcliff.quantizers.healing.fit import TARGETS, Recipe
 from quantcliff.quantizers.healing.run import DOCUMENTS, REPORT, check, heal, improved, passes, rows_of, tried
 from quantcliff.quantizers.healing.term import GRADIENT, RANDOM
-from quantcliff.quantizers.healing.whole import WHOLE_REPORT, EndToEnd, end_to_end
+from quantcliff.quantizers.healing.whole import WHOLE_REPORT, EndToEnd, end_to_end, heal_whole
 
 __all__ = ["DOCUMENTS", "GRADIENT", "RANDOM", "REPORT", "TARGETS", "WHOLE_REPORT", "EndToEnd", "Recipe", "check",
-           "end_to_end", "heal", "improved", "passes", "rows_of", "tried"]  # fmt: skip
+           "end_to_end", "heal", "heal_whole", "improved", "passes", "rows_of", "tried"]  # fmt: skip

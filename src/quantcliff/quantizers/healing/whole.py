@@ -7,6 +7,7 @@ A state is kept after every pass over the text, so that a killed run goes on fro
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +27,9 @@ from quantcliff.errors import InputError
 from quantcliff.models import digest_of, load
 from quantcliff.quantizers.calibration import rows_of
 from quantcliff.quantizers.healing import stored
-from quantcliff.quantizers.healing.fit import HELD_OUT, rate_at
+from quantcliff.quantizers.healing.fit import HELD_OUT, Recipe, rate_at
 from quantcliff.quantizers.healing.grid import Grid
+from quantcliff.quantizers.healing.run import REPORT, check, heal
 
 WHOLE_REPORT = "end_to_end.json"
 """Beside the weights: what was done, and the loss after every pass."""
@@ -98,6 +100,37 @@ def end_to_end(
             disk.write(part / WHOLE_REPORT, json.dumps({**plan, "course": history}, indent=1) + "\n")
         state.unlink(missing_ok=True)
         return out
+
+
+def heal_whole(
+    base: str | Path,
+    quantized: str | Path,
+    documents: Sequence[str],
+    out: str | Path,
+    recipe: Recipe,
+    then: EndToEnd,
+    *,
+    tokens: int = 64,
+    sequences: int | None = None,
+    device: str = "cpu",
+) -> Path:
+    """`heal` layer by layer into OUT.layers, and then `end_to_end` from there into the new folder `out`.
+
+    Raises:
+        InputError: as both, or OUT.layers belongs to another run.
+    """
+    out = Path(out)
+    then.check()
+    check(base, quantized, out, recipe)
+    layers = out.with_name(f"{out.name}.layers")
+    if not layers.exists():
+        heal(base, quantized, documents, layers, recipe, tokens=tokens, sequences=sequences, device=device)
+    made = json.loads((layers / REPORT).read_text(encoding="utf-8"))
+    if (made["quantized"], made["recipe"]) != (digest_of(quantized), asdict(recipe)):
+        raise InputError(f"{layers} holds layers of another run; delete it, or give another OUT")
+    end_to_end(layers, documents, out, then, tokens=tokens, sequences=sequences, device=device)
+    shutil.rmtree(layers)
+    return out
 
 
 class _Run:
