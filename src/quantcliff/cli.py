@@ -61,8 +61,9 @@ def app() -> None:
 def build(given: tuple[tuple[str, str], ...], params: Path | None, preset: str | None, out: Path | None) -> None:
     """Execute the chapters that changed and render the site.
 
-    Start it in the root folder of a checkout. Chapters come from _toc.yml alone. With -p model smollm2, or -p model
-    FOLDER (and perhaps -p facts FILE), the same book is written about that model, into a site of its own.
+    Start it in any folder: the book comes with the package, results land where you are. In the root folder of a
+    checkout it is that checkout's book. With -p model smollm2, or -p model FOLDER (and perhaps -p facts FILE), the same
+    book is written about that model, into a site of its own.
     """
     from quantcliff import book
     from quantcliff.book import Book
@@ -96,7 +97,7 @@ def run(
     chosen = page.chapter(chapter)
     parameters = _parameters(given, params, [chosen], preset)
     out = out or Path(f"{chapter}.ipynb")
-    book.execute(chosen, parameters, out, page.root)
+    book.execute(chosen, parameters, out, page.work)
     click.echo(f"The executed chapter is ready: {out.resolve()}")
 
 

@@ -59,9 +59,9 @@ def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
         if _mark_of(notebook) == mark:
             tqdm.write(f"{label}: unchanged, not executed again", file=sys.stderr)
         else:
-            with _results(chapter, parameters, book.root):
-                execute(chapter, parameters, notebook, book.root, mark, label)
-                keep_table(chapter, parameters, book.root, out / "tables")
+            with _results(chapter, parameters, book.work):
+                execute(chapter, parameters, notebook, book.work, mark, label)
+                keep_table(chapter, parameters, book.work, out / "tables")
         executed[chapter] = notebook
     editions = [] if model != DEFAULT else sorted(out.resolve().parent.glob("*/html/index.html"))
     links = {page.parents[1].name: os.path.relpath(page, out.resolve() / "html") for page in editions}
