@@ -19,6 +19,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from quantcliff import disk
@@ -154,15 +155,21 @@ def assemble(
     config["execute"] = {**config.get("execute", {}), "execute_notebooks": "off"}
     links = ", ".join(f'<a href="{address}">{name}</a>' for name, address in (editions or {}).items())
     also = f"The same book about other models, built beside this one: {links}." if links else ""
-    config.setdefault("sphinx", {}).setdefault("config", {})["myst_substitutions"] = {"editions": also}
+    sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
+    sphinx["myst_substitutions"] = {"editions": also}
+    pages = {Path(page).name for page in parse_toc_yaml(book.root / "_toc.yml")}
+    sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
     if subtitle:
         config["title"] = f"{config['title']}: {subtitle}"
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     toc = yaml.safe_load((book.root / "_toc.yml").read_text(encoding="utf-8"))
     kept = {str(chapter.file.relative_to(book.root).with_suffix("")) for chapter in book.chapters}
     (out / "_toc.yml").write_text(yaml.safe_dump(_only(toc, kept), sort_keys=False), encoding="utf-8")
-    for static in config.get("sphinx", {}).get("config", {}).get("html_static_path", []):
+    for static in sphinx.get("html_static_path", []):
         shutil.copytree(book.root / static, out / static)
+    for works in sphinx.get("bibtex_bibfiles", []):
+        (out / works).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(book.root / works, out / works)
     for chapter in book.chapters:
         target = out / chapter.file.relative_to(book.root)
         target.parent.mkdir(parents=True, exist_ok=True)
