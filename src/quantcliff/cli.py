@@ -102,6 +102,22 @@ def run(
 
 
 @app.command()
+@click.argument("kind", type=click.Choice(["student", "instructor"]))
+@click.argument("out", type=FILE)
+def edition(kind: str, out: Path) -> None:
+    """Write the notebooks of a course into the new folder OUT: every chapter, and its exercises.
+
+    student: solutions are stripped, a stub stays. instructor: with solutions, what the checks expect, and what likely
+    wrong answers are told.
+    """
+    from quantcliff.book import editions
+
+    written = editions.write(kind, out)
+    click.echo(f"{written.chapters} chapters and {written.pages} notebooks with {written.exercises} exercises written")
+    click.echo(f"The {kind} edition is ready: {out.resolve()}")
+
+
+@app.command()
 @click.argument("name", type=click.Choice(["smollm2"]))
 def fetch(name: str) -> None:
     """Bring the model NAME to this machine: the only command that uses a network.

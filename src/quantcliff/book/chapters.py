@@ -29,7 +29,13 @@ class Chapter:
 
     @property
     def name(self) -> str:
-        return self.file.stem
+        """`macro` for `book/macro.md`, `macro_exercises` for `book/exercises/macro.md`."""
+        return f"{self.file.stem}_exercises" if self.is_exercise else self.file.stem
+
+    @property
+    def is_exercise(self) -> bool:
+        """Whether this is the exercise page of the chapter of the same file name."""
+        return self.file.parent.name == "exercises"
 
     @cached_property
     def notebook(self) -> NotebookNode:

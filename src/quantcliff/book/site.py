@@ -182,7 +182,8 @@ def assemble(
 def _only(entry: Any, kept: set[str]) -> Any:
     """A table of contents without the pages that are not kept; pages below them go with them."""
     if isinstance(entry, dict):
-        return {name: _only(value, kept) for name, value in entry.items()}
+        parts = {name: _only(value, kept) for name, value in entry.items()}
+        return {name: part for name, part in parts.items() if part != []}
     if not isinstance(entry, list):
         return entry
     return [_only(part, kept) for part in entry if not isinstance(part, dict) or part.get("file", "") in kept | {""}]
