@@ -52,7 +52,8 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
 def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     model = str(parameters.get("model", DEFAULT))
     book, executed = book.of(model), {}
-    chapters = [chapter for chapter in book.chapters if chapter.runs]
+    start, *others = book.chapters  # the start page sums up the others, so it runs last
+    chapters = [chapter for chapter in (*others, start) if chapter.runs]
     for number, chapter in enumerate(chapters, start=1):
         label = f"[{number}/{len(chapters)}] {chapter.name}"
         notebook = out / "notebooks" / f"{chapter.name}.ipynb"

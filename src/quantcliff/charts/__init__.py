@@ -7,6 +7,7 @@ from quantcliff.charts.theme import (
     FULL,
     FULL_NAME,
     METHODS,
+    MODELS,
     NEUTRAL,
     bits_color,
     decades,
@@ -18,5 +19,5 @@ from quantcliff.charts.theme import (
     theme,
 )
 
-__all__ = ["BITS", "FULL", "FULL_NAME", "METHODS", "NEUTRAL", "Row", "bits_color", "decades", "finish", "intervals",
-           "lines", "method_color", "reference", "theme", "vega_bundle"]  # fmt: skip
+__all__ = ["BITS", "FULL", "FULL_NAME", "METHODS", "MODELS", "NEUTRAL", "Row", "bits_color", "decades", "finish",
+           "intervals", "lines", "method_color", "reference", "theme", "vega_bundle"]  # fmt: skip
