@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from quantcliff import disk
 from quantcliff.book.chapters import Book, Chapter
+from quantcliff.book.parameters import as_markdown as parameter_table
 from quantcliff.errors import BuildError, InputError
 
 PACKAGE = Path(__file__).parents[1]
@@ -157,7 +158,7 @@ def assemble(
     links = ", ".join(f'<a href="{address}">{name}</a>' for name, address in (editions or {}).items())
     also = f"The same book about other models, built beside this one: {links}." if links else ""
     sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
-    sphinx["myst_substitutions"] = {"editions": also}
+    sphinx["myst_substitutions"] = {"editions": also, "parameters": parameter_table(book)}
     pages = {Path(page).name for page in parse_toc_yaml(book.root / "_toc.yml")}
     sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
     if subtitle:
