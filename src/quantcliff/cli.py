@@ -118,6 +118,23 @@ def edition(kind: str, out: Path) -> None:
 
 
 @app.command()
+@click.argument("out", type=FILE)
+def notebooks(out: Path) -> None:
+    """Write every chapter as a notebook to run, into the folder OUT.
+
+    The first cell installs this version of quantcliff where it is not installed. Run them in Jupyter, or with
+    papermill: papermill OUT/book/macro.ipynb ran.ipynb -p bits 2. requirements.txt and runtime.txt are for Binder.
+    """
+    from quantcliff.book import Book, twins
+
+    book = Book.read()
+    with disk.plainly(out):
+        files = twins.write(book, out, twins.repository_of(book))
+        twins.write_environment(out)
+    click.echo(f"{len(files)} notebooks are ready: {out.resolve()}")
+
+
+@app.command()
 @click.argument("name", type=click.Choice(["smollm2"]))
 def fetch(name: str) -> None:
     """Bring the model NAME to this machine: the only command that uses a network.

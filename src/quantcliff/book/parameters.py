@@ -39,7 +39,7 @@ def table(book: Book) -> pd.DataFrame:
         name, type, default (of most chapters, then of those that differ), unit, meaning (both "" for a parameter that
         `MEANINGS` does not know), chapters (that have it).
     """
-    chapters = [chapter for chapter in book.chapters if chapter.defaults]
+    chapters = [chapter for chapter in book.chapters if chapter.defaults and not chapter.is_exercise]
     names = dict.fromkeys(name for chapter in chapters for name in chapter.defaults)
     return pd.DataFrame([_row(name, chapters) for name in sorted(names, key=_place)], columns=COLUMNS)
 

@@ -23,6 +23,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from quantcliff import disk
+from quantcliff.book import twins
 from quantcliff.book.chapters import Book, Chapter
 from quantcliff.book.parameters import as_markdown as parameter_table
 from quantcliff.errors import BuildError, InputError
@@ -161,6 +162,9 @@ def assemble(
     sphinx["myst_substitutions"] = {"editions": also, "parameters": parameter_table(book)}
     pages = {Path(page).name for page in parse_toc_yaml(book.root / "_toc.yml")}
     sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
+    sphinx["html_extra_path"] = [*sphinx.get("html_extra_path", []), twins.EXTRA]
+    config |= twins.launching(config)
+    twins.write(book, out / twins.EXTRA, twins.repository(config))
     if subtitle:
         config["title"] = f"{config['title']}: {subtitle}"
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
