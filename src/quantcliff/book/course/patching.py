@@ -1,6 +1,7 @@
 """The exercises on patching."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def cut() -> list[tuple[np.ndarray, ...]]:
 
 
 def reversed_patch(
-    full: Runner, quantized: Runner, clean: Tensor, own: Tensor, batch: Batch, right: int, layer: int = 2
+    full: Runner, quantized: Runner, clean: Tensor, own: Tensor, batch: Batch, right: int, *, layer: int = 2
 ) -> float:
     """Probability of the right answer in full precision with the quantized stream after a layer."""
     donor = own[1:, 0].transpose(0, 1)
@@ -150,11 +151,11 @@ EXERCISES = {
         right=reversed_patch,
         wrong=[
             Wrong(
-                lambda *data: reversed_patch(*data, layer=1),
+                partial(reversed_patch, layer=1),
                 "Two layers are quantized here; layers 0 to 2 are three.",
             ),
             Wrong(
-                lambda *data: reversed_patch(*data, layer=3),
+                partial(reversed_patch, layer=3),
                 "Four layers are quantized here; layers 0 to 2 are three.",
             ),
             Wrong(

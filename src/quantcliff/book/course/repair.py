@@ -49,8 +49,14 @@ def answers() -> list[tuple[np.ndarray, ...]]:
 @cache
 def _spliced(kept: Kept, base: Model, quantized: Model, alone: bool) -> tuple[float, ...]:
     """Answers kept with one layer of another kind than all the others, layer by layer; `alone`: that one quantized."""
-    layers = [f"model.layers.{layer}." for layer in range(base.hf.config.num_hidden_layers)]
-    return tuple(kept(splice(base, quantized, lambda name, own=own: name.startswith(own) == alone)) for own in layers)
+    found = []
+    for layer in range(base.hf.config.num_hidden_layers):
+
+        def take(name: str, own: str = f"model.layers.{layer}.") -> bool:
+            return name.startswith(own) == alone
+
+        found.append(kept(splice(base, quantized, take)))
+    return tuple(found)
 
 
 def protected(kept: Kept, base: Model, quantized: Model) -> list[float]:
