@@ -170,7 +170,7 @@ def _panels(
     for bits, mine in rows.groupby("bits", sort=False) if len(rows) else [("", rows)]:
         chart = lines(mine, LAYER, y, color, tooltip=tips)
         if dash:
-            style = alt.StrokeDash("layers:N", title=None, sort=["one layer"])
+            style = alt.StrokeDash("layers:N", title=None, sort=["one layer"], legend=alt.Legend(orient="bottom"))
             base = alt.Chart(mine).encode(x=LAYER, color=color, detail="layers:N", tooltip=tips)
             chart = alt.layer(base.mark_line(point=True).encode(y=y, strokeDash=style))
         best = f"{said} at {bits} bits. Best layer of each: {_best(mine, by, names)}"
