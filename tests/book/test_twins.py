@@ -86,3 +86,17 @@ def test_a_book_without_a_repository_has_nothing_to_launch(book, tmp_path, monke
     twin = tmp_path / "source" / "_notebooks" / "book" / "one.ipynb"
     assert (URL in twin.read_text()) == bool(url)
     assert "_notebooks" in config["sphinx"]["config"]["html_extra_path"]
+
+
+def test_the_twin_of_an_exercise_page_is_the_students_and_links_lead_both_ways(tmp_path):
+    book = Book.read(ROOT)
+    page = book.chapter("macro_exercises")
+    text = "\n".join(cell.source for cell in twins.twin(page, book).cells)
+    assert 'course.check("macro_1", answer)' in text
+    assert "SOLUTION" not in text and "**Solution**" not in text
+    assert "](../macro.ipynb)" in text and 'run = "../runs/atlas"' in text
+    assert twins.twin(page, book).cells[0].source.startswith("# Where quantcliff is not installed")
+    written = {file.relative_to(tmp_path) for file in twins.write(book.of("atlas"), tmp_path)}
+    assert {Path("book/macro.ipynb"), Path("book/exercises/macro.ipynb")} <= written
+    chapter = "\n".join(cell.source for cell in twins.twin(book.chapter("macro"), book).cells)
+    assert "](exercises/macro.ipynb)" in chapter

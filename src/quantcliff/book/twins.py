@@ -14,7 +14,7 @@ import yaml
 from nbformat import NotebookNode, v4
 from sphinx.application import Sphinx
 
-from quantcliff.book import plain
+from quantcliff.book import editions, plain
 from quantcliff.book.chapters import Book, Chapter
 from quantcliff.book.parameters import MEANINGS
 
@@ -66,18 +66,23 @@ def requirement(url: str) -> str:
 
 
 def has_twin(chapter: Chapter) -> bool:
-    """Pages with code have one; exercises have editions of their own."""
-    return chapter.runs and not chapter.is_exercise
+    """Pages with code have one."""
+    return chapter.runs
 
 
 def twin(chapter: Chapter, book: Book, url: str = "") -> NotebookNode:
-    """A chapter without outputs; a cell that installs comes first, and the parameters say what they are.
+    """A chapter without outputs; a cell that installs comes first, and the parameters say what they are. The twin of an
+    exercise page is the student's: without solutions.
 
     Args:
         book: whose other chapters its links may lead to.
         url: of the repository.
     """
-    notebook = plain.notebook(chapter, [other.file.stem for other in book.chapters if has_twin(other)])
+    names = {other.file.stem for other in book.chapters if has_twin(other)}
+    exercise = chapter.is_exercise
+    notebook = (
+        editions.exercise_notebook(chapter, editions.STUDENT, names) if exercise else plain.notebook(chapter, names)
+    )
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:
