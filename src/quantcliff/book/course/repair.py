@@ -59,9 +59,9 @@ def _spliced(kept: Kept, base: Model, quantized: Model, alone: bool) -> tuple[fl
     return tuple(found)
 
 
-def protected(kept: Kept, base: Model, quantized: Model) -> list[float]:
-    """Answers kept with each layer in turn in full precision."""
-    return list(_spliced(kept, base, quantized, False))
+def alone(kept: Kept, base: Model, quantized: Model) -> list[float]:
+    """Answers kept with each layer in turn quantized alone."""
+    return list(_spliced(kept, base, quantized, True))
 
 
 EXERCISES = {
@@ -141,18 +141,18 @@ EXERCISES = {
         ],
     ),
     5: Number(
-        right=protected,
+        right=alone,
         wrong=[
             Wrong(
-                lambda kept, base, quantized: list(_spliced(kept, base, quantized, True)),
-                "In these models one layer is quantized and all others are not; it is the other way round.",
+                lambda kept, base, quantized: list(_spliced(kept, base, quantized, False)),
+                "In these models all layers but one are quantized; it is the other way round.",
             ),
             Wrong(
-                lambda kept, base, quantized: [1 - share for share in protected(kept, base, quantized)],
+                lambda kept, base, quantized: [1 - share for share in alone(kept, base, quantized)],
                 "These are the shares that are lost.",
             ),
             Wrong(
-                lambda kept, base, quantized: protected(kept, base, quantized)[::-1],
+                lambda kept, base, quantized: alone(kept, base, quantized)[::-1],
                 "The last layer comes first here; begin with layer 0.",
             ),
         ],
