@@ -1,5 +1,5 @@
 # make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
-# make book-smollm2: the whole book about SmolLM2, an hour or more. make picture: the chart in README.md.
+# make book-smollm2: the whole book about SmolLM2, an hour or more. make picture: the chart in README.md and its table.
 # make extras: tests of what needs an environment of its own (GPTQ and AWQ checkpoints as published).
 # make matrix: what works on which architecture, tried on all of them.
 # make install: the command `quantcliff` alone, for models of your own.
@@ -40,7 +40,7 @@ matrix: $(VENV)/.test-installed
 	MATRIX=1 $(BIN)/python -m pytest -q -s tests/test_matrix.py
 
 picture: $(VENV)/.book-installed
-	$(BIN)/python -m quantcliff.charts.picture _build/atlas/tables/macro.parquet book/_static/cliff.png
+	$(BIN)/python -m quantcliff.charts.picture _build/atlas/tables/intro.parquet book/_static/cliff.png
 
 benchmark: $(VENV)/.book-installed
 	$(BIN)/python benchmarks/speed.py

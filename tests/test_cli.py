@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from quantcliff import cli, smollm2
-from quantcliff.book import Chapter, check_parameters, read_parameter_file
+from quantcliff.book import Chapter, chapters, check_parameters, read_parameter_file
 from quantcliff.errors import BuildError, InputError
 from quantcliff.study import preset_of
+
+ROOT = Path(__file__).parents[1]
 
 CHAPTER = """\
 ---
@@ -100,12 +102,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2(book, monkeypatch, capsys, ar
     assert len(said.strip().splitlines()) == 1
 
 
-def test_outside_a_checkout_the_book_is_missed(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_outside_a_checkout_the_packaged_book_is_run_where_one_stands(book, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert chapters.Book.read().root == ROOT, "installed from a checkout, without pages of its own"
+    monkeypatch.setattr(chapters, "PAGES", tmp_path)
+    assert call(monkeypatch, capsys, "run", "one", "-p", "n_facts", "5")[0] == 0
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["one.ipynb"]
+    assert chapters.Book.read().work == Path()
+    (tmp_path / "_toc.yml").unlink()
+    monkeypatch.setattr(chapters, "CHECKOUT", tmp_path)
     code, said = call(monkeypatch, capsys, "build")
-    assert code == 2
-    assert f"there is no book in {tmp_path}" in said
-    assert "checkout" in said
+    assert code == 2 and f"there is no book in {tmp_path / 'empty'}" in said
 
 
 def test_listed_chapter_without_a_file(book, monkeypatch, capsys):

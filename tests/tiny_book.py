@@ -45,6 +45,7 @@ def write(folder: Path, **chapters: str) -> Path:
     (folder / "book").mkdir(parents=True)
     shutil.copy(ROOT / "_config.yml", folder)
     shutil.copytree(ROOT / "book" / "_static", folder / "book" / "_static")
+    shutil.copy(ROOT / "book" / "references.bib", folder / "book")
     (folder / "book" / "intro.md").write_text("# The start\n\n```sh\nnot a cell\n```\n")
     for name, text in chapters.items():
         (folder / "book" / f"{name}.md").write_text(HEAD + text.replace("NAME", name))

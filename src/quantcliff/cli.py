@@ -61,8 +61,9 @@ def app() -> None:
 def build(given: tuple[tuple[str, str], ...], params: Path | None, preset: str | None, out: Path | None) -> None:
     """Execute the chapters that changed and render the site.
 
-    Start it in the root folder of a checkout. Chapters come from _toc.yml alone. With -p model smollm2, or -p model
-    FOLDER (and perhaps -p facts FILE), the same book is written about that model, into a site of its own.
+    Start it in any folder: the book comes with the package, results land where you are. In the root folder of a
+    checkout it is that checkout's book. With -p model smollm2, or -p model FOLDER (and perhaps -p facts FILE), the same
+    book is written about that model, into a site of its own.
     """
     from quantcliff import book
     from quantcliff.book import Book
@@ -96,8 +97,41 @@ def run(
     chosen = page.chapter(chapter)
     parameters = _parameters(given, params, [chosen], preset)
     out = out or Path(f"{chapter}.ipynb")
-    book.execute(chosen, parameters, out, page.root)
+    book.execute(chosen, parameters, out, page.work)
     click.echo(f"The executed chapter is ready: {out.resolve()}")
+
+
+@app.command()
+@click.argument("kind", type=click.Choice(["student", "instructor"]))
+@click.argument("out", type=FILE)
+def edition(kind: str, out: Path) -> None:
+    """Write the notebooks of a course into the new folder OUT: every chapter, and its exercises.
+
+    student: solutions are stripped, a stub stays. instructor: with solutions, what the checks expect, and what likely
+    wrong answers are told.
+    """
+    from quantcliff.book import editions
+
+    written = editions.write(kind, out)
+    click.echo(f"{written.chapters} chapters and {written.pages} notebooks with {written.exercises} exercises written")
+    click.echo(f"The {kind} edition is ready: {out.resolve()}")
+
+
+@app.command()
+@click.argument("out", type=FILE)
+def notebooks(out: Path) -> None:
+    """Write every chapter as a notebook to run, into the folder OUT.
+
+    The first cell installs this version of quantcliff where it is not installed. Run them in Jupyter, or with
+    papermill: papermill OUT/book/macro.ipynb ran.ipynb -p bits 2. requirements.txt and runtime.txt are for Binder.
+    """
+    from quantcliff.book import Book, twins
+
+    book = Book.read()
+    with disk.plainly(out):
+        files = twins.write(book, out, twins.repository_of(book))
+        twins.write_environment(out)
+    click.echo(f"{len(files)} notebooks are ready: {out.resolve()}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from tiny_book import CHAPTER, write
+from tiny_book import CHAPTER, HEAD, write
 
 from quantcliff.book import Book
 from quantcliff.book import site as book
@@ -81,6 +81,12 @@ def test_only_what_changed_is_executed_again(root, unrendered, tmp_path):
     (tmp_path / "library" / "code.py").write_text("x = 2\n")
     build(bits=3)
     assert runs(root) == "one two two one two one two"
+
+
+def test_the_start_page_sums_up_and_runs_last(root, unrendered):
+    (root / "book" / "intro.md").write_text(HEAD + CHAPTER.replace("NAME", "intro"))
+    build()
+    assert runs(root) == "one two intro"
 
 
 def test_changed_model_folder_is_noticed(root, unrendered):

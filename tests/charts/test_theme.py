@@ -90,10 +90,9 @@ def test_text_takes_the_color_of_the_page():
 
 
 def test_picture_is_a_png():
-    rows = [("full", 32, 1.0), ("gptq", 4, 0.9), ("rtn", 2, 0.1)]
-    table = pd.DataFrame(rows, columns=["method", "bits", "estimate"]).assign(
-        measure="accuracy", split="group", part="known", low=0.0, high=1.0, n=10
-    )
+    rows = [("atlas", "gptq", 4, 0.9), ("atlas", "gptq", 2, 0.1)]
+    table = pd.DataFrame(rows, columns=["model", "method", "bits", "kept"])
+    table = table.assign(low=0.0, high=1.0, n=10, mode="mixed")
     assert picture(table).startswith(b"\x89PNG")
 
 

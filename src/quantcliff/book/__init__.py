@@ -1,5 +1,6 @@
 """In: chapters (MyST) and parameters. Out: executed notebooks and a site; and what a chapter's cells say and claim."""
 
+from quantcliff.book import front
 from quantcliff.book.chapters import Book, Chapter, check_parameters, read_parameter_file
 from quantcliff.book.claims import ClaimError, Claims
 from quantcliff.book.site import assemble, build, digest, execute, keep_table, render, summary
@@ -15,6 +16,7 @@ __all__ = [
     "check_parameters",
     "digest",
     "execute",
+    "front",
     "keep_table",
     "ranged",
     "read_parameter_file",

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,12 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 from quantcliff.errors import InputError
 
+PAGES = Path(__file__).parent / "pages"
+"""Where a wheel carries the book; in a checkout there is no such folder (see setup.py)."""
+
+CHECKOUT = Path(__file__).parents[3]
+"""The root of the checkout that an editable install is made from."""
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -23,7 +29,13 @@ class Chapter:
 
     @property
     def name(self) -> str:
-        return self.file.stem
+        """`macro` for `book/macro.md`, `macro_exercises` for `book/exercises/macro.md`."""
+        return f"{self.file.stem}_exercises" if self.is_exercise else self.file.stem
+
+    @property
+    def is_exercise(self) -> bool:
+        """Whether this is the exercise page of the chapter of the same file name."""
+        return self.file.parent.name == "exercises"
 
     @cached_property
     def notebook(self) -> NotebookNode:
@@ -60,28 +72,35 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Book:
-    """The chapters under a root folder with `_toc.yml` and `_config.yml`, in reading order."""
+    """The chapters under a root folder with `_toc.yml` and `_config.yml`, in reading order.
+
+    Attributes:
+        work: the folder in which they run, and in which their results land.
+    """
 
     root: Path
     chapters: tuple[Chapter, ...]
+    work: Path = Path()
 
     @classmethod
-    def read(cls, root: Path = Path()) -> "Book":
-        """Raises InputError when `root` is no book, or a listed chapter has no file."""
-        if not (root / "_toc.yml").is_file() or not (root / "_config.yml").is_file():
-            raise InputError(
-                f"there is no book in {root.resolve()} (no _toc.yml and _config.yml); "
-                "start this command in the root folder of a quantcliff checkout"
-            )
+    def read(cls, root: Path | None = None) -> "Book":
+        """The book in the folder `root`, run there; without one, that of `found`, run in the current folder.
+
+        Raises:
+            InputError: `root` is no book, or a listed chapter has no file.
+        """
+        work, root = root or Path(), root or found()
+        if not holds_book(root):
+            raise InputError(f"there is no book in {root.resolve()} (no _toc.yml and _config.yml)")
         files = [root / f"{page}.md" for page in parse_toc_yaml(root / "_toc.yml")]
         for file in files:
             if not file.is_file():
                 raise InputError(f"_toc.yml lists a chapter whose file {file} does not exist")
-        return cls(root, tuple(map(Chapter, files)))
+        return cls(root, tuple(map(Chapter, files)), work)
 
     def of(self, model: str) -> "Book":
         """The book of one model: without the pages that are about another."""
-        return Book(self.root, tuple(chapter for chapter in self.chapters if chapter.about in ("", model)))
+        return replace(self, chapters=tuple(chapter for chapter in self.chapters if chapter.about in ("", model)))
 
     def chapter(self, name: str) -> Chapter:
         """Raises InputError for a name that is not in the table of contents."""
@@ -90,6 +109,15 @@ class Book:
                 return chapter
         known = ", ".join(chapter.name for chapter in self.chapters)
         raise InputError(f"there is no chapter {name!r}; the chapters are {known}")
+
+
+def holds_book(folder: Path) -> bool:
+    return (folder / "_toc.yml").is_file() and (folder / "_config.yml").is_file()
+
+
+def found() -> Path:
+    """The current folder if it holds a book; else what the package carries; else the checkout it is installed from."""
+    return next((folder for folder in (Path(), PAGES, CHECKOUT) if holds_book(folder)), Path())
 
 
 def check_parameters(given: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, Any]:

@@ -19,10 +19,13 @@ from typing import Any
 import nbformat
 import pandas as pd
 import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from quantcliff import disk
+from quantcliff.book import twins
 from quantcliff.book.chapters import Book, Chapter
+from quantcliff.book.parameters import as_markdown as parameter_table
 from quantcliff.errors import BuildError, InputError
 
 PACKAGE = Path(__file__).parents[1]
@@ -51,7 +54,8 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
 def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     model = str(parameters.get("model", DEFAULT))
     book, executed = book.of(model), {}
-    chapters = [chapter for chapter in book.chapters if chapter.runs]
+    start, *others = book.chapters  # the start page sums up the others, so it runs last
+    chapters = [chapter for chapter in (*others, start) if chapter.runs]
     for number, chapter in enumerate(chapters, start=1):
         label = f"[{number}/{len(chapters)}] {chapter.name}"
         notebook = out / "notebooks" / f"{chapter.name}.ipynb"
@@ -59,9 +63,9 @@ def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
         if _mark_of(notebook) == mark:
             tqdm.write(f"{label}: unchanged, not executed again", file=sys.stderr)
         else:
-            with _results(chapter, parameters, book.root):
-                execute(chapter, parameters, notebook, book.root, mark, label)
-                keep_table(chapter, parameters, book.root, out / "tables")
+            with _results(chapter, parameters, book.work):
+                execute(chapter, parameters, notebook, book.work, mark, label)
+                keep_table(chapter, parameters, book.work, out / "tables")
         executed[chapter] = notebook
     editions = [] if model != DEFAULT else sorted(out.resolve().parent.glob("*/html/index.html"))
     links = {page.parents[1].name: os.path.relpath(page, out.resolve() / "html") for page in editions}
@@ -154,15 +158,24 @@ def assemble(
     config["execute"] = {**config.get("execute", {}), "execute_notebooks": "off"}
     links = ", ".join(f'<a href="{address}">{name}</a>' for name, address in (editions or {}).items())
     also = f"The same book about other models, built beside this one: {links}." if links else ""
-    config.setdefault("sphinx", {}).setdefault("config", {})["myst_substitutions"] = {"editions": also}
+    sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
+    sphinx["myst_substitutions"] = {"editions": also, "parameters": parameter_table(book)}
+    pages = {Path(page).name for page in parse_toc_yaml(book.root / "_toc.yml")}
+    sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
+    sphinx["html_extra_path"] = [*sphinx.get("html_extra_path", []), twins.EXTRA]
+    config |= twins.launching(config)
+    twins.write(book, out / twins.EXTRA, twins.repository(config))
     if subtitle:
         config["title"] = f"{config['title']}: {subtitle}"
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     toc = yaml.safe_load((book.root / "_toc.yml").read_text(encoding="utf-8"))
     kept = {str(chapter.file.relative_to(book.root).with_suffix("")) for chapter in book.chapters}
     (out / "_toc.yml").write_text(yaml.safe_dump(_only(toc, kept), sort_keys=False), encoding="utf-8")
-    for static in config.get("sphinx", {}).get("config", {}).get("html_static_path", []):
+    for static in sphinx.get("html_static_path", []):
         shutil.copytree(book.root / static, out / static)
+    for works in sphinx.get("bibtex_bibfiles", []):
+        (out / works).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(book.root / works, out / works)
     for chapter in book.chapters:
         target = out / chapter.file.relative_to(book.root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +188,8 @@ def assemble(
 def _only(entry: Any, kept: set[str]) -> Any:
     """A table of contents without the pages that are not kept; pages below them go with them."""
     if isinstance(entry, dict):
-        return {name: _only(value, kept) for name, value in entry.items()}
+        parts = {name: _only(value, kept) for name, value in entry.items()}
+        return {name: part for name, part in parts.items() if part != []}
     if not isinstance(entry, list):
         return entry
     return [_only(part, kept) for part in entry if not isinstance(part, dict) or part.get("file", "") in kept | {""}]

@@ -51,7 +51,10 @@ def layers(
     x, y = alt.X("layer:O", title="layer"), alt.Y("estimate:Q", title=AXES[measure])
     color = bits_color(rows)
     dash = alt.StrokeDash(
-        "input:N", title="input", scale=alt.Scale(domain=[*CONDITIONS.values()], range=[[1, 0], [5, 3]])
+        "input:N",
+        title=None,
+        scale=alt.Scale(domain=[*CONDITIONS.values()], range=[[1, 0], [5, 3]]),
+        legend=alt.Legend(orient="bottom", columns=2),
     )
     tips = ["bits", "input", "layer", *(alt.Tooltip(name, format=".3f") for name in ("estimate", "low", "high")), "n"]
     base = alt.Chart(rows).encode(x=x, color=color, detail="input:N")

@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from quantcliff.charts.theme import bits_color, finish, lines, reference
+from quantcliff.charts.theme import FULL_NAME, UNROUNDED, bits_color, decades, finish, lines, reference
 from quantcliff.study import FULL
 
 LAYER = alt.X("layer:Q", title="after layer", axis=alt.Axis(tickMinStep=1, format="d"))
@@ -38,7 +38,8 @@ def probability(table: pd.DataFrame, method: str, group: str = "known") -> alt.L
 def rank(table: pd.DataFrame, method: str, group: str = "known") -> alt.LayerChart:
     """Median rank of the answer by layer, on a logarithmic axis."""
     rows = select(table, "rank_median", method, group)
-    y = alt.Y("estimate:Q", title="median rank", scale=alt.Scale(type="log"))
+    axis = decades(rows["low"], rows["high"])
+    y = alt.Y("estimate:Q", title="median rank", scale=alt.Scale(type="log"), axis=axis)
     return finish(
         lines(rows, LAYER, y, bits_color(rows), tooltip=TIPS),
         f"Rank of the answer by layer: {group} facts, {method}",
@@ -63,8 +64,6 @@ def entropy(table: pd.DataFrame, method: str, group: str = "known", vocab: int |
 
 def _tops(rows: pd.DataFrame, style: str) -> str:
     top = rows[rows["layer"] == rows["layer"].max()]
-    return (
-        "At the top: "
-        + ", ".join(f"{bits} bits {value:{style}}" for bits, value in zip(top["bits"], top["estimate"], strict=True))
-        + "."
-    )
+    named = [FULL_NAME if bits >= UNROUNDED else f"{bits} bits" for bits in top["bits"]]
+    said = ", ".join(f"{name} {value:{style}}" for name, value in zip(named, top["estimate"], strict=True))
+    return f"At the top: {said}."

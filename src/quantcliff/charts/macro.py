@@ -3,7 +3,19 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import bits_color, finish, intervals, lines, method_color, reference
+from quantcliff.charts.row import Row
+from quantcliff.charts.theme import (
+    BITS,
+    FULL_NAME,
+    bits_color,
+    decades,
+    finish,
+    intervals,
+    lines,
+    method_color,
+    reference,
+)
+from quantcliff.charts.theme import FULL as GREY
 from quantcliff.stages.macro import BUCKETS
 from quantcliff.study import FULL
 
@@ -27,30 +39,28 @@ def bits_axis(table: pd.DataFrame) -> alt.X:
     return alt.X("bits:N", title="bits per weight", scale=alt.Scale(domain=widths))
 
 
-def rounding(table: pd.DataFrame) -> alt.LayerChart:
-    """One piece of a weight row, as it is and on the grid of each bit width.
+def rounding(table: pd.DataFrame) -> Row:
+    """One piece of a weight row, as it is and on the grid: one chart per bit width, on one scale.
 
     Args:
         table: columns position, weight (before rounding), rounded, bits; one row per position and bit width.
     """
-    first = int(table["bits"].iloc[0])
-    choose = alt.selection_point(
-        fields=["bits"],
-        value=first,
-        bind=alt.binding_radio(options=sorted(set(table["bits"]), reverse=True), name="bits "),
-    )
-    base = alt.Chart(table).encode(x=alt.X("position:Q", title="position in the row"))
+    ends = [float(end) for column in ("weight", "rounded") for end in (table[column].min(), table[column].max())]
+    scale = alt.Scale(domain=[min(ends), max(ends)])
     tips = [alt.Tooltip("position"), alt.Tooltip("weight", format=".4f"), alt.Tooltip("rounded", format=".4f")]
-    grid = base.mark_line(interpolate="step", strokeWidth=1.5).encode(
-        y=alt.Y("rounded:Q", title="weight"), color=bits_color(table)
-    )
-    points = base.mark_point().encode(y=alt.Y("weight:Q", title="weight"), tooltip=tips, color=alt.value("#808080"))
-    layers = alt.layer(grid.transform_filter(choose), points.transform_filter(choose)).add_params(choose)
-    description = (
-        f"{table['position'].nunique()} weights of one row as points, and a step line with their rounded values; a "
-        f"switch chooses the bit width. The fewer bits, the fewer heights the line has."
-    )
-    return finish(layers, "A weight row before and after rounding", description)
+    made = []
+    for bits, rows in table.groupby("bits", sort=False):
+        base = alt.Chart(rows).encode(x=alt.X("position:Q", title="position in the row"))
+        grid = base.mark_line(interpolate="step", strokeWidth=1.5, color=BITS.get(int(bits), GREY))
+        own = alt.Y("weight:Q", title="weight", scale=scale)
+        points = base.mark_point(size=20, color=GREY).encode(y=own, tooltip=tips)
+        description = (
+            f"{len(rows)} weights of one row as points, and a step line with their values at {bits} bits, which has "
+            f"{rows['rounded'].nunique()} different heights here."
+        )
+        layers = alt.layer(grid.encode(y=alt.Y("rounded:Q", title="weight", scale=scale)), points)
+        made.append(finish(layers, f"{bits} bits", description, height=200))
+    return Row(made, least=260)
 
 
 def accuracy(table: pd.DataFrame, part: str = "known") -> alt.LayerChart:
@@ -74,7 +84,7 @@ def ranks(table: pd.DataFrame, part: str = "known") -> alt.Chart:
     """Where the right answer stands in each model's list: shares of rank buckets, one bar per method and bits."""
     rows = pd.concat([select(table, f"rank {name}", part).assign(rank=name) for name in BUCKETS], ignore_index=True)
     rows["order"] = rows["rank"].map({name: number for number, name in enumerate(BUCKETS)})
-    rows["model"] = [FULL if m == FULL else f"{m} {b}" for m, b in zip(rows["method"], rows["bits"], strict=True)]
+    rows["model"] = [FULL_NAME if m == FULL else f"{m} {b}" for m, b in zip(rows["method"], rows["bits"], strict=True)]
     chart = (
         alt.Chart(rows)
         .mark_bar()
@@ -101,7 +111,8 @@ def median_rank(table: pd.DataFrame, method: str | None = None) -> alt.LayerChar
     rows = rows[(rows["method"] != FULL) & rows["part"].isin(["robust", "failure"])].dropna(subset="estimate")
     method = method or rows["method"].iloc[0]
     rows = rows[rows["method"] == method]
-    y = alt.Y("estimate:Q", title="median rank", scale=alt.Scale(type="log"))
+    axis = decades(rows["estimate"], rows["low"], rows["high"])
+    y = alt.Y("estimate:Q", title="median rank", scale=alt.Scale(type="log"), axis=axis)
     tips = ["part", "bits", alt.Tooltip("estimate", format=",.0f", title="median rank"), "low", "high", "n"]
     color = alt.Color(
         "part:N", title="facts", scale=alt.Scale(domain=["robust", "failure"], range=["#3a86c8", "#c8489a"])
@@ -160,7 +171,8 @@ def perplexity(table: pd.DataFrame) -> alt.LayerChart:
     """Perplexity of running text by bits and method, logarithmic, and full precision as a dashed line."""
     rows = select(table, "perplexity", split="text").dropna(subset="estimate")
     full, rows = rows[rows["method"] == FULL], rows[rows["method"] != FULL]
-    y = alt.Y("estimate:Q", title="perplexity", scale=alt.Scale(type="log"))
+    axis = decades(rows["low"], rows["high"], full["estimate"])
+    y = alt.Y("estimate:Q", title="perplexity", scale=alt.Scale(type="log"), axis=axis)
     tips = ["method", "bits", *(alt.Tooltip(name, format=",.1f") for name in ("estimate", "low", "high")), "n"]
     chart = intervals(rows, bits_axis(rows), y, method_color(rows), offset="method", tooltip=tips)
     value = float(full["estimate"].iloc[0])

@@ -1,6 +1,6 @@
-"""Charts of the patching table: where in the network the answer comes back, or goes.
+"""Charts of the patching tables: where in the network the answer comes back, or goes.
 
-Recovery and interaction are drawn from -50% to 120%; what lies beyond (the control, where little was lost) at the edge.
+Axes of shares fit what is drawn, 0 included; a control that lies beyond them is cut off, not drawn at the edge.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import NEUTRAL, bits_color, finish, lines, reference
+from quantcliff.charts.row import Row
+from quantcliff.charts.theme import FULL_NAME, NEUTRAL, UNROUNDED, bits_color, decades, finish, lines, reference
 from quantcliff.study import FULL
 
 LAYER = alt.X("layer:Q", title="patched layer", axis=alt.Axis(tickMinStep=1, format="d"))
@@ -32,6 +33,15 @@ PARTS = {
     "mlp_out": ("FFN", "#c8489a"),
     "resid_post": ("whole stream", NEUTRAL),
 }
+DONORS = {
+    "own": ("the right fact", "#2f7fd1"),
+    "other": ("another fact", "#d1495b"),
+    "failure": ("another, lost too", "#b8741a"),
+    "popular": ("another, as popular", "#16937a"),
+    "quantized": ("another, read quantized", "#7570b3"),
+}
+"""Kinds of donor (`stages.patching.donors`): what charts call them, and their colour."""
+
 TIPS = [
     alt.Tooltip("bits"), alt.Tooltip("layer", title="first patched layer"),
     *(alt.Tooltip(name, format=".3~g") for name in ("estimate", "low", "high")), alt.Tooltip("n", title="prompts"),
@@ -63,12 +73,14 @@ def _title(measure: str, direction: str) -> str:
     return gone.get(measure, TITLES[measure]) if direction == "reverse" else TITLES[measure]
 
 
-def _y(measure: str, direction: str = "forward") -> alt.Y:
+def _y(rows: pd.DataFrame, measure: str, direction: str = "forward") -> alt.Y:
+    """The axis of a measure: a share from the least to the most that `rows` hold, 0 included, -50% to 120% at most."""
     y = alt.Y("estimate:Q", title=_title(measure, direction))
     if measure == "rank":
-        return y.scale(type="log")
-    limits = [-0.5, 1.2] if measure.startswith(("recovery", "interaction")) else [0, 1]
-    return y.axis(format="%").scale(domain=limits, clamp=True)
+        return y.scale(type="log").axis(decades(rows["low"], rows["high"]))
+    least, most = max(-0.5, min(0, rows["low"].min())), min(1.2, max(0.05, rows["high"].max()))
+    limits = [least, most] if len(rows) else [0, 1]
+    return y.axis(format="%").scale(domain=limits, clamp=True, nice=True)
 
 
 def by_layer(
@@ -80,8 +92,12 @@ def by_layer(
     group: str = "failure",
     direction: str = "forward",
     method: str | None = None,
+    title: str = "",
 ) -> alt.LayerChart:
-    """One line per bit width over the patched layer; dashed lines are the control, where it was run."""
+    """One line per bit width over the patched layer; dashed lines are the control, where it was run.
+
+    `title` stands in place of one that says all of this.
+    """
     chosen: dict[str, Any] = {
         "kind": kind,
         "positions": positions,
@@ -91,17 +107,20 @@ def by_layer(
     }
     rows = select(table, measure, donor="same", window=1, **chosen)
     control = select(table, measure, donor="other", window=1, **chosen)
-    color, y = bits_color(rows), _y(measure, direction)
+    color, y = bits_color(rows), _y(rows, measure, direction)
+    if len(rows) and measure != "rank":
+        control = control[control["estimate"] >= min(0, rows["low"].min())]
     dashed = alt.Chart(control).mark_line(strokeDash=[4, 3], strokeWidth=1.5)
     dashed = dashed.encode(x=LAYER, y=y, color=color, tooltip=TIPS)
     into = "the quantized model" if direction == "forward" else "full precision"
     what, where = PARTS[kind][0], PLACES[positions][0]
     return finish(
         alt.layer(lines(rows, LAYER, y, color, tooltip=TIPS), *([dashed] if len(control) else [])),
-        f"Into {into}: {what} at {where}, {group} facts",
+        title or f"Into {into}: {what} at {where}, {group} facts",
         f"{_title(measure, direction).capitalize()} when the {what} of {into} is replaced at {where}, by patched "
         "layer from bottom to top, one line with a 95% band per bit width"
         f"{', dashed for the activation of another fact' if len(control) else ''}. {_ends(rows)}",
+        height=200,
     )
 
 
@@ -114,14 +133,13 @@ def interaction(
     cut = LAYER.copy().title("cut after layer")
     return finish(
         alt.layer(
-            lines(rows, cut, _y(measure), bits_color(rows), tooltip=TIPS),
-            reference(0.0, "damage adds up"),
-            reference(1.0, "either part does it all"),
+            lines(rows, cut, _y(rows, measure), bits_color(rows), tooltip=TIPS), reference(0.0, "adds up", side="right")
         ),
-        f"Does the damage add up? {group.capitalize()} facts",
-        "Interaction of the layers below and above a cut, by the layer of the cut, one line with a 95% band per bit "
-        "width; dashed lines mark 0, where damage adds up, and 1, where either part alone does all of it. Largest: "
+        f"{group.capitalize()} facts",
+        f"Interaction of the layers below and above a cut, {group} facts, by the layer of the cut, one line with a 95% "
+        "band per bit width; a dashed line marks 0, where damage adds up. Largest: "
         + _listed(f"{bits} bits {line['estimate'].max():.0%}" for bits, line in rows.groupby("bits", sort=False)),
+        height=200,
     )
 
 
@@ -138,38 +156,37 @@ def _listed(parts: Iterable[str]) -> str:
     return ("; ".join(parts) or "nothing was lost") + "."
 
 
-def _switched(
-    rows: pd.DataFrame, by: str, names: dict[str, tuple[str, str]], measure: str, dash: bool
-) -> alt.LayerChart:
-    """Lines coloured by a column, for one bit width at a time; a switch below the chart chooses which."""
+def _panels(
+    rows: pd.DataFrame, by: str, names: dict[str, tuple[str, str]], measure: str, said: str, dash: bool = False
+) -> Row:
+    """Lines coloured by a column, one panel per bit width, all on one scale; `said` begins each description."""
     rows = rows.assign(line=rows[by].map({key: name for key, (name, _) in names.items()}))
+    rows["layers"] = rows["window"].map(lambda width: "one layer" if width == 1 else f"{width} in a row")
     held = [pair for key, pair in names.items() if key in set(rows[by])]
     scale = alt.Scale(domain=[name for name, _ in held], range=[color for _, color in held])
-    color = alt.Color("line:N", title=None, scale=scale)
-    widths = sorted({int(bits) for bits in rows["bits"]}, reverse=True) or [0]
-    switch = alt.param(value=widths[0], bind=alt.binding_radio(options=widths, name="bits "))
-    chosen = alt.datum.bits == switch
+    color, y = alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=1)), _y(rows, measure)
     tips = [alt.Tooltip("line", title="patched"), *TIPS]
-    if not dash:
-        return lines(rows, LAYER, _y(measure), color, tooltip=tips).transform_filter(chosen).add_params(switch)
-    rows["layers"] = rows["window"].map(lambda width: "one layer" if width == 1 else f"{width} in a row")
-    style = alt.StrokeDash("layers:N", title=None, sort=["one layer"])
-    base = alt.Chart(rows).encode(x=LAYER, color=color, detail="layers:N", tooltip=tips)
-    chart = alt.layer(base.mark_line(point=True).encode(y=_y(measure), strokeDash=style))
-    return chart.transform_filter(chosen).add_params(switch)
+    made = []
+    for bits, mine in rows.groupby("bits", sort=False) if len(rows) else [("", rows)]:
+        chart = lines(mine, LAYER, y, color, tooltip=tips)
+        if dash:
+            style = alt.StrokeDash("layers:N", title=None, sort=["one layer"], legend=alt.Legend(orient="bottom"))
+            base = alt.Chart(mine).encode(x=LAYER, color=color, detail="layers:N", tooltip=tips)
+            chart = alt.layer(base.mark_line(point=True).encode(y=y, strokeDash=style))
+        best = f"{said} at {bits} bits. Best layer of each: {_best(mine, by, names)}"
+        made.append(finish(chart, f"{bits} bits", best, height=200))
+    return Row(made)
 
 
 def by_position(
     table: pd.DataFrame, measure: str = "regained", *, group: str = "failure", method: str | None = None
-) -> alt.LayerChart:
-    """The residual stream patched at each kind of position, for one bit width at a time."""
+) -> Row:
+    """The residual stream patched at each kind of position, one panel per bit width."""
     rows = select(table, measure, group=group, method=method, kind="resid_post", donor="same", window=1)
-    return finish(
-        _switched(rows, "positions", PLACES, measure, dash=False),
-        f"Which tokens have to be right, {group} facts",
-        f"{TITLES[measure].capitalize()} by patched layer, one line with a 95% band per kind of position; a switch "
-        f"below chooses the bit width. Best layer of each: {_best(rows, 'positions', PLACES)}",
+    said = (
+        f"{TITLES[measure].capitalize()} of {group} facts by patched layer, one line with a 95% band per kind of token,"
     )
+    return _panels(rows, "positions", PLACES, measure, said)
 
 
 def by_part(
@@ -179,17 +196,40 @@ def by_part(
     positions: str = "all",
     group: str = "failure",
     method: str | None = None,
-) -> alt.LayerChart:
-    """Attention and FFN output patched alone, in one layer or several in a row, for one bit width at a time."""
+) -> Row:
+    """Attention and FFN output patched alone, in one layer or several in a row, one panel per bit width."""
     rows = select(table, measure, group=group, method=method, positions=positions, donor="same")
     rows = rows[rows["kind"].isin(["attn_out", "mlp_out"])]
-    return finish(
-        _switched(rows, "kind", PARTS, measure, dash=True),
-        f"One part alone at {PLACES[positions][0]}, {group} facts",
-        f"{TITLES[measure].capitalize()} when only attention's or only the FFN's output is replaced, by first patched "
-        "layer, dashed for windows of several layers; a switch below chooses the bit width. Best place of each: "
-        f"{_best(rows, 'kind', PARTS)}",
+    said = (
+        f"{TITLES[measure].capitalize()} of {group} facts when only attention's or the FFN's output is replaced at "
+        f"{PLACES[positions][0]}, by first patched layer, dashed for windows of several layers,"
     )
+    return _panels(rows, "kind", PARTS, measure, said, dash=True)
+
+
+def donors(table: pd.DataFrame) -> Row:
+    """Gain of the answer's probability by patched layer, a line per kind of donor; failures beside robust facts.
+
+    Args:
+        table: from `stages.patching.donors`.
+    """
+    rows = table[(table["measure"] == "gain") & table["layer"].notna()]
+    rows = rows.assign(line=rows["donor"].map({key: name for key, (name, _) in DONORS.items()}))
+    held = [pair for key, pair in DONORS.items() if key in set(rows["donor"])]
+    scale = alt.Scale(domain=[name for name, _ in held], range=[color for _, color in held])
+    color = alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=2))
+    y = alt.Y("estimate:Q", title="gain in probability", axis=alt.Axis(format="+.0%"))
+    tips = [alt.Tooltip("line", title="donor"), *TIPS[1:]]
+    made = []
+    for group, mine in rows.groupby("group", sort=False):
+        first = mine[mine["layer"] == mine["layer"].min()]
+        listed = _listed(f"{row['line']} {row['estimate']:+.1%}" for row in first.to_dict("records"))
+        description = (
+            f"Gain in the answer's probability when the last token of {group} facts is replaced, by patched layer, one "
+            f"line with a 95% band per kind of donor. After the first layer: {listed}"
+        )
+        made.append(finish(lines(mine, LAYER, y, color, tooltip=tips), f"{group.capitalize()} facts", description, 200))
+    return Row(made, least=300)
 
 
 def _best(rows: pd.DataFrame, by: str, names: dict[str, tuple[str, str]]) -> str:
@@ -205,12 +245,13 @@ def necessity(table: pd.DataFrame, positions: str = "last", method: str | None =
     y, where = alt.Y("estimate:Q", title="margin lost, in nats"), PLACES[positions][0]
     layer = LAYER.copy().title("silenced layer")
     peaks = [
-        f"{bits} bits {line['estimate'].max():.2g} at layer {line.loc[line['estimate'].idxmax(), 'layer']}"
+        f"{FULL_NAME if int(bits) >= UNROUNDED else f'{bits} bits'} {line['estimate'].max():.2g} at layer "
+        f"{line.loc[line['estimate'].idxmax(), 'layer']}"
         for bits, line in rows.groupby("bits", sort=False)
     ]
     return finish(
         lines(rows, layer, y, bits_color(rows), tooltip=TIPS),
-        f"What the answer rests on: one layer silenced at {where}",
+        f"One layer silenced at {where}",
         f"Nats that the right answer loses over another fact's when one layer is silenced at {where}, by layer from "
         f"bottom to top, one line with a 95% band per bit width, full precision grey. Largest: {_listed(peaks)}",
     )

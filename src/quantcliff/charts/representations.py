@@ -5,6 +5,7 @@ from typing import Literal
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts.row import Row
 from quantcliff.charts.theme import FULL, bits_color, finish, intervals, lines, method_color, reference
 
 PLACES = {"last": "last token", "last_subject": "end of subject", "all": "all tokens"}
@@ -15,10 +16,6 @@ TIPS = [
     *(alt.Tooltip(name, format=".3f") for name in NUMBERS),
     alt.Tooltip("n", title="rows"),
 ]
-CELLS = 168
-"""Width and height of a map of layers, in pixels, as long as its cells are 5 wide or more."""
-
-
 def select(
     table: pd.DataFrame,
     measure: str,
@@ -37,35 +34,32 @@ def select(
     return rows if k is None else rows[rows["k"] == k]
 
 
-def cka_map(
-    table: pd.DataFrame, measure: str = "cka", positions: str = "last", method: str | None = None
-) -> alt.FacetChart:
+def cka_map(table: pd.DataFrame, measure: str = "cka", positions: str = "last", method: str | None = None) -> Row:
     """Full precision layer against quantized layer, one map per variant of a method (None: the first)."""
     rows = table[(table["measure"] == measure) & (table["positions"] == positions)]
     rows = rows[rows["method"] == (method or table["method"].iloc[0])]
-    rows = rows.assign(bits=rows["bits"].astype(str) + " bits")
-    side = max(CELLS, 5 * rows["layer_q"].nunique())
-    numbers = (alt.Tooltip(name, format=".3f") for name in NUMBERS)
-    chart = (
-        alt.Chart(rows)
-        .mark_rect()
-        .encode(
-            x=alt.X("layer_q:O", title="quantized layer"),
-            y=alt.Y("layer_fp:O", title="full-precision layer", sort="descending"),
-            color=alt.Color("estimate:Q", title="CKA", scale=alt.Scale(domain=[0, 1], scheme="viridis", clamp=True)),
-            tooltip=[alt.Tooltip("layer_fp"), alt.Tooltip("layer_q"), *numbers],
+    tips = [alt.Tooltip("layer_fp"), alt.Tooltip("layer_q"), *(alt.Tooltip(name, format=".3f") for name in NUMBERS)]
+    scale = alt.Scale(domain=[0, 1], scheme="viridis", clamp=True)
+    legend = alt.Legend(orient="bottom", gradientLength=120, values=[0, 0.5, 1])
+    made = []
+    for bits, mine in rows.groupby("bits", sort=False):
+        chart = (
+            alt.Chart(mine)
+            .mark_rect()
+            .encode(
+                x=alt.X("layer_q:O", title="quantized layer"),
+                y=alt.Y("layer_fp:O", title="full-precision layer", sort="descending"),
+                color=alt.Color("estimate:Q", title="CKA", scale=scale, legend=legend),
+                tooltip=tips,
+            )
         )
-        .properties(width=side, height=side)
-    )
-    order = list(dict.fromkeys(rows["bits"]))
-    own = rows[rows["layer_fp"] == rows["layer_q"]].groupby("bits", sort=False)["estimate"].mean()
-    means = ", ".join(f"{value:.2f} at {name}" for name, value in own.items())
-    return finish(
-        chart.facet(alt.Facet("bits:N", title=None, sort=order), columns=2),
-        "Every layer against every layer",
-        "One square map per bit width: full-precision layers upwards, quantized layers to the right, colour from dark "
-        f"(0, unlike) to bright (1, alike). The diagonal compares a layer with itself; its mean is {means}.",
-    )
+        own = mine.loc[mine["layer_fp"] == mine["layer_q"], "estimate"].mean()
+        description = (
+            "A square map: full-precision layers upwards, quantized layers to the right, colour from dark (0, unlike) "
+            f"to bright (1, alike). The diagonal compares a layer with itself; its mean is {own:.2f} at {bits} bits."
+        )
+        made.append(finish(chart, f"{bits} bits", description, height=190))
+    return Row(made)
 
 
 def by_layer(
@@ -108,7 +102,7 @@ def by_layer(
         end = alt.Chart(once.nsmallest(1, "layer_fp")).mark_text(align="left", dy=-8, dx=2, fontSize=11)
         layers.append(end.encode(x=x, y=y, text=alt.value("the signal itself")))
         words += f" A grey line, the share of the signal itself, ends at {once['estimate'].iloc[-1]:.2f}."
-    return finish(alt.layer(*layers), title, words)
+    return finish(alt.layer(*layers), title, words, height=220)
 
 
 def by_k(rows: pd.DataFrame, name: str, title: str) -> alt.LayerChart:

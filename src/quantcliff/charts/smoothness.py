@@ -8,6 +8,7 @@ from quantcliff.charts.theme import (
     METHODS,
     NEUTRAL,
     bits_color,
+    decades,
     finish,
     intervals,
     lines,
@@ -42,14 +43,11 @@ def chosen(
     return rows[["variant", "method", "bits", "at", "estimate", "low", "high", "n"]]
 
 
-def by_bits(
-    rows: pd.DataFrame, title: str, axis: str, at_full: float | None = 1.0, log: bool = False
-) -> alt.LayerChart:
+def by_bits(rows: pd.DataFrame, title: str, axis: str, at_full: float | None = 1.0) -> alt.LayerChart:
     """One measure by bits, a colour a method; `chosen`'s rows."""
     widths = sorted(rows["bits"].unique(), reverse=True)
-    scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
     chart = intervals(
-        rows, alt.X("bits:O", title="bits", sort=widths), alt.Y("estimate:Q", title=axis, scale=scale),
+        rows, alt.X("bits:O", title="bits", sort=widths), alt.Y("estimate:Q", title=axis, scale=alt.Scale(zero=False)),
         method_color(rows), offset="method", tooltip=_tips("variant"),
     )  # fmt: skip
     if at_full is not None:
@@ -61,8 +59,9 @@ def slopes(table: pd.DataFrame, method: str, twin: str) -> alt.LayerChart:
     """Finite slopes over the length of the step, a line a width, beside full precision's."""
     rows = table[(table["measure"] == "slope") & (table["twin"] == twin) & (table["method"] == method)]
     full = table[(table["measure"] == "slope") & (table["method"] == "full")]
-    x = alt.X("at:Q", title="step, in mean embedding norms", scale=alt.Scale(type="log"))
-    y = alt.Y("estimate:Q", title="slope, nats per norm", scale=alt.Scale(type="log"))
+    log, drawn = alt.Scale(type="log"), pd.concat([rows, full])
+    x = alt.X("at:Q", title="step, in mean embedding norms", scale=log, axis=decades(drawn["at"]))
+    y = alt.Y("estimate:Q", title="slope, nats per norm", scale=log, axis=decades(drawn["low"], drawn["high"]))
     dashed = alt.Chart(full).mark_line(color=FULL, strokeDash=[4, 4]).encode(x=x, y=y)
     words = "; ".join(
         f"{bits} bits {', '.join(f'{row.estimate:.3g}' for row in part.itertuples())}"

@@ -21,6 +21,9 @@ BITS = {8: "#2f7fd1", 4: "#16937a", 3: "#b8741a", 2: "#d1495b"}
 METHODS = {"gptq": "#7570b3", "awq": "#6f7f1f", "rtn": "#c8489a"}
 """Colour of a quantization method."""
 
+MODELS = {"atlas": "#3a86c8", "SmolLM2": "#a8530b"}
+"""Colour of a model, where models stand side by side."""
+
 FULL = "#808080"
 """Colour of full precision and of baselines."""
 

@@ -203,6 +203,19 @@ def test_accuracy_table(table):
     assert shown.loc[0, "full"] == 1
 
 
+def test_a_row_of_weights_has_one_panel_a_bit_width_on_one_scale():
+    rows = [(i, w, round(w * b) / b, b) for b in (4, 2) for i, w in enumerate((-0.9, 0.1, 1.3))]
+    row = charts.rounding(pd.DataFrame(rows, columns=["position", "weight", "rounded", "bits"]))
+    made = [chart.to_dict() for chart in row.charts]
+    assert [chart["title"] for chart in made] == [["4 bits"], ["2 bits"]]
+    scales = [layer["encoding"]["y"]["scale"]["domain"] for chart in made for layer in chart["layer"]]
+    assert scales == [[-1.0, 1.5]] * 4
+    assert "at 4 bits, which has 3 different heights" in made[0]["description"]
+    page = row._repr_html_()
+    assert page.count("vegaEmbed(outputDiv") == 2
+    assert "auto-fit" in page
+
+
 CHARTS = [charts.accuracy, charts.ranks, charts.median_rank, charts.bands, charts.relations, charts.perplexity]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from quantcliff import models
+from quantcliff.charts import Row
 from quantcliff.charts import patching as charts
 from quantcliff.errors import InputError
 from quantcliff.models import Model
@@ -470,23 +471,42 @@ def test_failures_are_those_of_the_variants_own_method(study, monkeypatch):
     assert set(found["group"]) == {"robust"}
 
 
+def specs(made) -> list[dict]:
+    return [chart.to_dict() for chart in (made.charts if isinstance(made, Row) else [made])]
+
+
 CHARTS = [charts.by_layer, charts.by_position, charts.by_part, charts.interaction]
 
 
 @pytest.mark.parametrize("draw", CHARTS)
 def test_charts_say_what_they_show(study, draw):
-    spec = draw(patching.measure(study, n_prompts=20, window=2)).to_dict()
-    assert len(spec["description"]) > 80
-    assert "failure facts" in " ".join(spec["title"]).lower()
-    assert spec["width"] == "container"
-    (data,) = [rows for rows in spec["datasets"].values() if len(rows) > 1][:1]
-    assert {row["group"] for row in data} == {"failure"}
+    for spec in specs(draw(patching.measure(study, n_prompts=20, window=2))):
+        assert len(spec["description"]) > 80
+        assert "failure facts" in f"{spec['title']} {spec['description']}".lower()
+        assert spec["width"] == "container"
+        (data,) = [rows for rows in spec["datasets"].values() if len(rows) > 1][:1]
+        assert {row["group"] for row in data} == {"failure"}
 
 
 @pytest.mark.parametrize("draw", CHARTS)
 def test_charts_can_be_drawn_where_nothing_was_lost(study, draw):
     table = patching.measure(study, n_prompts=20, window=2)
-    assert draw(table.assign(estimate=np.nan)).to_dict()["description"]
+    for spec in specs(draw(table.assign(estimate=np.nan))):
+        assert spec["description"]
+
+
+def test_axes_fit_what_is_drawn_and_a_control_beyond_them_is_left_out():
+    cell = {"method": "gptq", "bits": 2, "group": "failure", "direction": "forward", "kind": "resid_post",
+            "positions": "all", "window": 1, "measure": "recovery", "n": 9}  # fmt: skip
+    rows = [(layer, donor, value, value - 0.02, value + 0.02)
+            for layer in range(3) for donor, value in (("same", 0.1 * layer), ("other", 0.05 - layer))]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["layer", "donor", "estimate", "low", "high"]).assign(**cell)
+    spec = charts.by_layer(table, "recovery").to_dict()
+    inner, dashed = spec["layer"]
+    domains = [layer["encoding"]["y"]["scale"]["domain"] for layer in (*inner["layer"], dashed)]
+    assert domains == [[pytest.approx(-0.02), pytest.approx(0.22)]] * 3
+    drawn = sorted(round(row["estimate"], 2) for data in spec["datasets"].values() for row in data)
+    assert drawn == [0, 0.05, 0.1, 0.2]
 
 
 def test_a_chart_shows_the_rows_it_is_asked_for(study):
@@ -496,5 +516,23 @@ def test_a_chart_shows_the_rows_it_is_asked_for(study):
     assert rows["estimate"].tolist() == expected.loc[expected["measure"] == "recovery", "estimate"].tolist()
     spec = charts.by_layer(table, "recovery", positions="last", direction="reverse").to_dict()
     assert "full precision" in spec["description"]
-    bits = charts.by_part(table).to_dict()["params"]
-    assert [param["value"] for param in bits if "bind" in param] == [2]
+    (panel,) = charts.by_part(table).charts
+    assert panel.to_dict()["title"] == ["2 bits"]
+
+
+def test_donors_of_every_kind_and_the_right_fact_is_the_patch_of_the_chapter(study):
+    study.known.table["band"] = pd.array([0] * len(study.known), dtype="Int64")
+    found = patching.donors.measure(study, n_prompts=20)
+    assert set(found["variant"]) == {"rtn-4bit-g32"}
+    assert set(found["donor"]) == set(patching.donors.KINDS)
+    top = found[(found["layer"] == 2) & (found["group"] == "failure")].set_index("donor")["estimate"]
+    known, label = study.groups["known"], "rtn-4bit-g32"
+    lost = study.scores("full")["probability"] - study.scores(label)["probability"]
+    failure = study.groups["failure"][known].to_numpy()
+    chosen = patching.donors.gains_of(study, label, 20)
+    np.testing.assert_allclose(chosen[0][0, chosen[1], 2].mean(), top["own"], rtol=1e-5)
+    assert set(np.round(chosen[0][0, :, 2], 5)) <= set(np.round(lost[known].to_numpy(), 5))
+    assert chosen[1].sum() <= failure.sum()
+    panels = [chart.to_dict() for chart in charts.donors(found).charts]
+    assert [panel["title"] for panel in panels] == [["Failure facts"], ["Robust facts"]]
+    assert "the right fact" in panels[0]["description"]

@@ -3,7 +3,7 @@
 In: a study. Out: patching.parquet.
 """
 
-from quantcliff.stages.patching import necessity
+from quantcliff.stages.patching import donors, necessity
 from quantcliff.stages.patching.exchange import (
     COLUMNS,
     NO_PATCH,
@@ -18,5 +18,5 @@ from quantcliff.stages.patching.exchange import (
     summarise,
 )
 
-__all__ = ["COLUMNS", "NO_PATCH", "SCORES", "WIDE", "cut_in_two", "interaction", "log_odds", "measure",
+__all__ = ["COLUMNS", "NO_PATCH", "SCORES", "WIDE", "cut_in_two", "donors", "interaction", "log_odds", "measure",
            "measure_variant", "necessity", "recovery", "summarise"]  # fmt: skip
