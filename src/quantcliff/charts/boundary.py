@@ -156,7 +156,8 @@ def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -
     rows = rows.assign(model=rows["facts"].map("{:,} facts, ".format) + rows["layers"].map("{} layers".format))
     names = list(dict.fromkeys(rows["model"]))
     palette = [*METHODS.values(), *BITS.values()]
-    color = alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=palette[: len(names)]))
+    scale = alt.Scale(domain=names, range=palette[: len(names)])
+    color = alt.Color("model:N", title=None, scale=scale, legend=alt.Legend(columns=1))
     full = table[table["method"] == "full"]["density"].max()
     words = "; ".join(f"{row.model} at {row.bits} bits: {row.density:.3f}" for row in rows.itertuples())
     chart = lines(
