@@ -135,6 +135,25 @@ def notebooks(out: Path) -> None:
 
 
 @app.command()
+@click.argument("out", type=FILE)
+@click.option(
+    "--site", type=FILE, default="_build/atlas/html", show_default=True, metavar="FOLDER", help="A built book."
+)
+def slides(out: Path, site: Path) -> None:
+    """Make slides of a built book into the folder OUT: a deck a chapter, for any browser, without a network.
+
+    A built book has them already, in slides/; this is for those who want to take them elsewhere.
+    """
+    from quantcliff.book import slides as library
+
+    with disk.plainly(out):
+        decks = library.make(site, out)
+    if not decks:
+        raise InputError(f"there is nothing to make slides of in {site}: build the book first (quantcliff build)")
+    click.echo(f"{len(decks)} decks are ready: {out.resolve()}")
+
+
+@app.command()
 @click.argument("name", type=click.Choice(["smollm2"]))
 def fetch(name: str) -> None:
     """Bring the model NAME to this machine: the only command that uses a network.

@@ -120,4 +120,7 @@ def test_a_folded_table_stands_in_a_dropdown_of_its_title(monkeypatch):
     table = pd.DataFrame({"bits": [4], "kept": [0.5]})
     book_text.say_table(table, {"kept": "{:.0%}"})
     book_text.say_table(table, {"kept": "{:.0%}"}, folded="Answers kept")
-    assert seen[1] == ["```{dropdown} Answers kept", *seen[0], "```"]
+    book_text.say_table(table, {"kept": "{:.0%}"}, folded="Answers kept", before="  What it says:")
+    assert seen[0] == book_text.as_table(table, {"kept": "{:.0%}"}).splitlines()
+    assert seen[1] == ["````{dropdown} Answers kept", *seen[0], "````"]
+    assert seen[2] == ["````{dropdown} Answers kept", "What it says:", "", *seen[0], "````"]

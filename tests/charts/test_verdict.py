@@ -33,3 +33,5 @@ def test_a_signal_over_depth() -> None:
     assert "at 4 bits 0.60 half-way up and 0.80 at last; at 2 bits 0.10" in spec["description"]
     (data,) = [part for part in spec["datasets"].values() if len(part) == 8]
     assert [row["depth"] for row in data if row["bits"] == 4] == [0.25, 0.5, 0.75, 1.0]
+    alone = charts.over_depth(pd.DataFrame(rows).assign(signal="alone"), "atlas", "alone").to_dict()
+    assert alone["description"].startswith("Answers that survive of atlas by depth")

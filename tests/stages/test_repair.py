@@ -443,5 +443,36 @@ def test_a_chart_shows_each_remedy_once(table: pd.DataFrame) -> None:
     assert set(rows[rows["repair"] == "amplification"]["half"]) == {"test"}
     assert set(rows[rows["repair"] != "amplification"]["half"]) == {"all"}
     one_sided = charts.remedies(table, "known", repairs=("compensation",)).to_dict()
-    names = {row["name"] for rows in one_sided["datasets"].values() for row in rows}
-    assert names == {"no repair", *(f"{kind}, rank {rank}" for kind in ("EoRA", "plain SVD") for rank in (2, 16))}
+    drawn = [row for rows in one_sided["datasets"].values() for row in rows]
+    names = {f"{kind}, rank {rank}" for kind in ("EoRA", "plain SVD") for rank in (2, 16)}
+    assert {row["name"] for row in drawn} == names
+    assert {row["row"] for row in drawn} == {"EoRA, rank 2", "EoRA, rank 16"}
+    assert {row["place"] for row in drawn if row["control"]} == {f"{bits} control" for bits in set(table["bits"])}
+
+
+def test_a_control_stands_in_the_row_of_its_repair(table: pd.DataFrame) -> None:
+    spec = charts.remedies(table, "known", ("protection", "amplification"), title="known facts right").to_dict()
+    drawn = pd.DataFrame([row for rows in spec["datasets"].values() for row in rows])
+    own, controls = (set(drawn.loc[drawn["control"] == control, "row"]) for control in (False, True))
+    assert controls <= own and "8 bits: first 1 layer" in controls and "amplified alone, tuned" in controls
+    assert not any("after" in name or "last" in name or "random" in name for name in own)
+    axes = {layer["encoding"]["x"]["title"] for layer in spec["layer"]}
+    assert axes == {"known facts right"}
+
+
+def test_repairs_beside_the_line_of_models_without(table: pd.DataFrame) -> None:
+    rows = [("none", 2, 2.0, 0.2), ("none", 4, 4.0, 0.8), ("protection", 2, 3.0, 0.4), ("compensation", 4, 5.0, 0.9),
+            ("amplification", 2, 3.0, 0.9)]  # fmt: skip
+    made = table.iloc[: len(rows)].assign(
+        part="known", measure="accuracy", half="all", control=False, setting="x", low=0.0, high=1.0, method="rtn",
+        tuned=["", "", "", "", "known"], n=9,
+        repair=[row[0] for row in rows], bits=[row[1] for row in rows], average_bits=[row[2] for row in rows],
+        estimate=[row[3] for row in rows],
+    )  # fmt: skip
+    beside = charts.beside_line(made)
+    assert list(beside["repair"]) == ["protection", "compensation"]
+    assert beside["line"].tolist()[0] == pytest.approx(0.5) and np.isnan(beside["line"].tolist()[1])
+    assert (
+        "Of 1 repairs that cost bits and lie where that line reaches, 0 lie above it"
+        in charts.cost(made).to_dict()["description"]
+    )

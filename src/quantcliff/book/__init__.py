@@ -4,13 +4,14 @@ from quantcliff.book import front
 from quantcliff.book.chapters import Book, Chapter, check_parameters, read_parameter_file
 from quantcliff.book.claims import ClaimError, Claims
 from quantcliff.book.site import assemble, build, digest, execute, keep_table, render, summary
-from quantcliff.book.text import ranged, say, say_table
+from quantcliff.book.text import as_table, ranged, say, say_table
 
 __all__ = [
     "Book",
     "Chapter",
     "ClaimError",
     "Claims",
+    "as_table",
     "assemble",
     "build",
     "check_parameters",

@@ -16,12 +16,16 @@ VEGA = "vega-bundle.js"
 MATHJAX = "mathjax.js"
 
 
+def mathjax() -> bytes:
+    """MathJax in one script, with its fonts as outlines."""
+    return (files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg-full.js").read_bytes()
+
+
 def _add_assets(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     static.mkdir(parents=True, exist_ok=True)
     (static / VEGA).write_text(vega_bundle(), encoding="utf-8")
-    mathjax = files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg-full.js"
-    (static / MATHJAX).write_bytes(mathjax.read_bytes())
+    (static / MATHJAX).write_bytes(mathjax())
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -111,15 +111,16 @@ def run_seconds(source: Path) -> float | None:
     return None if seconds is None else float(seconds)
 
 
-def _charts(document: nodes.document) -> int:
+def charts(document: nodes.document) -> int:
+    """Charts on a page."""
     return sum(1 for raw in document.findall(nodes.raw) if "altair-viz" in raw.astext())
 
 
 def _fill_cards(app: Sphinx, document: nodes.document) -> None:
     for card in list(document.findall(reading_time)):
-        count, charts = words(document), _charts(document)
-        seen = f" and {charts} chart{'' if charts == 1 else 's'}" if charts else ""
-        text = f"about {minutes(count, charts)} minutes to read (some {round(count, -2):,} words{seen})"
+        count, drawn = words(document), charts(document)
+        seen = f" and {drawn} chart{'' if drawn == 1 else 's'}" if drawn else ""
+        text = f"about {minutes(count, drawn)} minutes to read (some {round(count, -2):,} words{seen})"
         if (seconds := run_seconds(Path(app.env.doc2path(app.env.docname)))) is not None:
             text += f"; its cells ran {duration(seconds)} in this build"
         card.parent.replace(card, nodes.Text(f"{card.astext()}{text}."))

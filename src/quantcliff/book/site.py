@@ -23,7 +23,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from quantcliff import disk
-from quantcliff.book import twins
+from quantcliff.book import slides, twins
 from quantcliff.book.chapters import Book, Chapter
 from quantcliff.book.parameters import as_markdown as parameter_table
 from quantcliff.errors import BuildError, InputError
@@ -71,7 +71,9 @@ def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     links = {page.parents[1].name: os.path.relpath(page, out.resolve() / "html") for page in editions}
     links.pop(out.resolve().name, None)
     assemble(book, executed, out / "source", "" if model == DEFAULT else Path(model).name, links)
-    return render(out / "source", out / "html")
+    index = render(out / "source", out / "html")
+    slides.make(out / "html", out / "html" / slides.FOLDER)
+    return index
 
 
 def execute(

@@ -42,13 +42,10 @@ def ranged(estimate: float, low: float, high: float, style: str = ".0%") -> str:
     return tidy(f"{estimate:{style}} ({ends})")
 
 
-def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None, *, folded: str = "") -> None:
-    """Show a table as Markdown, one format string per column where given: `{"accuracy": "{:.1%}"}`.
+def as_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> str:
+    """A table as Markdown, one format string per column where given: `{"accuracy": "{:.1%}"}`.
 
     Columns without a format are shown as they print; missing values become `-`, other numbers are shown as by `tidy`.
-
-    Args:
-        folded: a title; the table then stands in a closed dropdown of that name.
     """
     shown = pd.DataFrame(
         {
@@ -61,6 +58,17 @@ def say_table(table: pd.DataFrame, formats: dict[str, str] | None = None, *, fol
         "| " + " | ".join(tidy(cell).replace("|", "\\|") for cell in row) + " |"
         for row in shown.itertuples(index=False)
     ]
-    if folded:
-        lines = [f"```{{dropdown}} {folded}", *lines, "```"]
-    display(Markdown("\n".join(lines)))
+    return "\n".join(lines)
+
+
+def say_table(
+    table: pd.DataFrame, formats: dict[str, str] | None = None, *, folded: str = "", before: str = ""
+) -> None:
+    """Show a table in the page, as `as_table` writes it.
+
+    Args:
+        folded: a title; the table then stands in a closed dropdown of that name.
+        before: text in front of the table, in the same dropdown.
+    """
+    text = "\n\n".join(part for part in (dedent(before).strip(), as_table(table, formats)) if part)
+    display(Markdown(f"````{{dropdown}} {folded}\n{text}\n````" if folded else text))

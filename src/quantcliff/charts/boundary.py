@@ -1,11 +1,15 @@
 """Charts of the boundary: where the cells of the grid stand, what a number foretells, budgets by depth, density."""
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, SHORT, finish, lines, reference
 
 WIDTHS = BITS | {2.5: "#8f5bb0"}
+COARSE = {"4": BITS[4], "3": BITS[3], "between": WIDTHS[2.5], "2": BITS[2]}
+"""Colours where all widths between 3 and 2 bits are one kind."""
+
 SHAPES = {"rtn": "circle", "gptq": "triangle-up", "awq": "square"}
 
 WORDS = {
@@ -13,6 +17,10 @@ WORDS = {
     "sign_flips": "sign flips", "cka": "CKA diagonal", "kept": "answers kept",
 }  # fmt: skip
 """What a column of the grid is called on an axis."""
+
+
+def _axis(column: str) -> alt.Axis:
+    return alt.Axis(format="%") if column in ("kept", "fed") else alt.Axis()
 
 
 def _bits(table: pd.DataFrame) -> alt.Color:
@@ -37,13 +45,51 @@ def scatter(grid: pd.DataFrame, x: str = "fact_snr", y: str = "scaled_kappa") ->
     """One point a cell, coloured by bits and shaped by method."""
     tips = ["cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip(x, format=".2f"), alt.Tooltip(y, format=".2f")]
     chart = alt.Chart(grid).mark_point(size=55, opacity=0.75, filled=True).encode(
-        alt.X(f"{x}:Q", title=WORDS.get(x, x), scale=alt.Scale(zero=False)),
-        alt.Y(f"{y}:Q", title=WORDS.get(y, y), scale=alt.Scale(zero=False)), _bits(grid), _shape(), tooltip=tips,
+        alt.X(f"{x}:Q", title=WORDS.get(x, x), scale=alt.Scale(zero=False), axis=_axis(x)),
+        alt.Y(f"{y}:Q", title=WORDS.get(y, y), scale=alt.Scale(zero=False), axis=_axis(y)),
+        _bits(grid), _shape(), tooltip=tips,
     )  # fmt: skip
     return finish(
         chart, f"{len(grid)} quantized models",
         f"{WORDS.get(y, y)} over {WORDS.get(x, x)}, a point for each quantized model, by bits and method; "
         f"{WORDS.get(y, y)} at {_spans(grid, y)}.",
+    )  # fmt: skip
+
+
+def leaning(cells: pd.DataFrame) -> alt.LayerChart:
+    """Pairs of lost answers that lean the right way over answers kept, a point a cell; chance is a dashed line.
+
+    Args:
+        cells: columns cell, bits (colour), kept, forms, and model (shape), as it shall be called.
+    """
+    names = list(dict.fromkeys(cells["model"]))
+    rows = cells.sort_values("bits", ascending=False, kind="stable").assign(
+        bits=lambda table: np.where(table["bits"].isin([4, 3, 2]), table["bits"].map("{:g}".format), "between")
+    )
+    widths = [width for width in COARSE if width in set(rows["bits"])]
+    scale = alt.Scale(domain=[0.4, 1])
+    y = alt.Y("forms:Q", title="pairs that lean the right way", axis=alt.Axis(format="%"), scale=scale)
+    grey = {"symbolFillColor": FULL, "symbolStrokeColor": FULL, "columns": 2, "orient": "bottom"}
+    chart = alt.Chart(rows).mark_point(size=50, opacity=0.75, filled=True).encode(
+        alt.X("kept:Q", title="answers kept", axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
+              scale=alt.Scale(domain=[-0.02, 1], nice=False)), y,
+        alt.Color("bits:N", scale=alt.Scale(domain=widths, range=[COARSE[width] for width in widths]), legend=SHORT),
+        alt.Shape("model:N", title=None, scale=alt.Scale(domain=names, range=["circle", "triangle-up"][: len(names)]),
+                  legend=alt.Legend(**grey)),
+        tooltip=["model", "cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip("forms", format=".1%")],
+    )  # fmt: skip
+    chance = alt.Chart(pd.DataFrame({"forms": [0.5], "text": "chance"}))
+    line = chance.mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y=y)
+    name = chance.mark_text(align="right", dx=-4, dy=-6).encode(y=y, x=alt.value("width"), text="text:N")
+    words = "; ".join(
+        f"{model} at {bits:g} bits: {part['kept'].min():.0%} to {part['kept'].max():.0%} kept, "
+        f"{part['forms'].min():.0%} to {part['forms'].max():.0%} lean right"
+        for (model, bits), part in cells.groupby(["model", "bits"], sort=False)
+    )
+    return finish(
+        alt.layer(line, name, chart), "One way down, and where it ends",
+        f"Pairs of lost answers that lean the right way over answers kept, a point for each of {len(cells)} quantized "
+        f"models: {words}.",
     )  # fmt: skip
 
 
@@ -62,9 +108,13 @@ def along(placed: pd.DataFrame) -> alt.Chart:
     )  # fmt: skip
 
 
-def foretold(predicted: pd.DataFrame, number: str) -> alt.LayerChart:
-    """Answers kept against the prediction from cells of other models (or methods); `left_out`'s table."""
-    groups = list(dict.fromkeys(predicted["left_out"]))
+def foretold(predicted: pd.DataFrame, number: str, called: str = "") -> alt.LayerChart:
+    """Answers kept against the prediction from cells of other models (or methods); `left_out`'s table.
+
+    Args:
+        number: what was looked up; `called`: its name for readers.
+    """
+    called, groups = called or number, list(dict.fromkeys(predicted["left_out"]))
     colors = ["#7d5ba6", "#b8741a", "#16937a"][: len(groups)]
     axis = alt.Axis(format="%")
     share = alt.Scale(domain=[0, 1])
@@ -78,8 +128,8 @@ def foretold(predicted: pd.DataFrame, number: str) -> alt.LayerChart:
     off = (predicted["predicted"] - predicted["kept"]).abs().groupby(predicted["left_out"], sort=False).mean()
     words = "; ".join(f"{name} left out: off by {100 * value:.0f} points on average" for name, value in off.items())
     return finish(
-        alt.layer(line.encode(x="x:Q", y="y:Q"), points), f"Foretold by {number}",
-        f"Answers kept against the share predicted from {number} on cells of the others: {words}.",
+        alt.layer(line.encode(x="x:Q", y="y:Q"), points), f"Foretold by {called}",
+        f"Answers kept against the share predicted from {called} on cells of the others: {words}.",
     )  # fmt: skip
 
 
@@ -106,7 +156,8 @@ def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -
     rows = rows.assign(model=rows["facts"].map("{:,} facts, ".format) + rows["layers"].map("{} layers".format))
     names = list(dict.fromkeys(rows["model"]))
     palette = [*METHODS.values(), *BITS.values()]
-    color = alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=palette[: len(names)]))
+    scale = alt.Scale(domain=names, range=palette[: len(names)])
+    color = alt.Color("model:N", title=None, scale=scale, legend=alt.Legend(columns=1))
     full = table[table["method"] == "full"]["density"].max()
     words = "; ".join(f"{row.model} at {row.bits} bits: {row.density:.3f}" for row in rows.itertuples())
     chart = lines(
@@ -115,6 +166,6 @@ def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -
         low="density_low", high="density_high", tooltip=["model", "bits", alt.Tooltip("density", format=".3f")],
     )  # fmt: skip
     return finish(
-        alt.layer(chart, reference(full, "the most in full precision")), "Knowledge per weight",
+        alt.layer(chart, reference(full, "the most in full precision", "right")), "Knowledge per weight",
         f"Bits of knowledge per weight after {method}, by bits per weight: {words}.",
     )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import FULL, bits_color, finish, lines, reference
+from quantcliff.charts.theme import FULL, bits_color, decades, finish, lines, reference
 from quantcliff.filecheck import KINDS
 from quantcliff.stages.verdict import SIGNAL, Verdict
 from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS
@@ -80,6 +80,10 @@ def answers(found: Mapping[str, Verdict], models: Mapping[str, str]) -> alt.Laye
     )  # fmt: skip
 
 
+OVER_DEPTH = {"responds": "lost answers that return", "alone": "answers that survive"}
+"""What a question is called over depth."""
+
+
 def over_depth(table: pd.DataFrame, model: str, signal: str, method: str = "gptq") -> alt.LayerChart:
     """A signal or question of the verdict by layer, over the share of the model's layers that have been passed.
 
@@ -91,9 +95,10 @@ def over_depth(table: pd.DataFrame, model: str, signal: str, method: str = "gptq
     rows = rows.assign(depth=(rows["layer"].astype(int) + 1) / layers).rename(columns={"value": "estimate"})
     x = alt.X("depth:Q", title=f"share of the {layers} layers passed", scale=alt.Scale(domain=[0, 1]))
     domain = [-0.2 if (rows["low"] < 0).any() else 0, 1.05]
-    y = alt.Y("estimate:Q", title=signal, scale=alt.Scale(domain=domain, clamp=True))
+    called = OVER_DEPTH.get(signal, signal)
+    y = alt.Y("estimate:Q", title=called, scale=alt.Scale(domain=domain, clamp=True))
     tips = ["bits", "layer", *(alt.Tooltip(name, format=".2f") for name in ("estimate", "low", "high"))]
-    words, title = [], f"{signal[0].upper()}{signal[1:]}"
+    words, title = [], f"{called[0].upper()}{called[1:]}"
     for bits, line in rows.groupby("bits", sort=False):
         half = line.iloc[(line["depth"] - 0.5).abs().argmin()]
         words.append(f"at {bits} bits {half['estimate']:.2f} half-way up and {line['estimate'].iloc[-1]:.2f} at last")
@@ -148,7 +153,8 @@ def modules(table: pd.DataFrame) -> alt.LayerChart:
     shape = alt.Scale(domain=domain, range=["circle", "cross", "diamond", "triangle-up", "square", "triangle-down"])
     points = alt.Chart(rows).mark_point(size=60).encode(
         x=alt.X("layer:O", title="layer"), xOffset=alt.XOffset("module:N"),
-        y=alt.Y("excess:Q", title="error over that of rounding", scale=alt.Scale(type="log", nice=True)),
+        y=alt.Y("excess:Q", title="error over that of rounding", axis=decades(rows["excess"]),
+                scale=alt.Scale(type="log")),
         color=alt.Color("state:N", title=None, scale=scale), shape=alt.Shape("state:N", title=None, scale=shape),
         tooltip=["layer", "module", alt.Tooltip("excess", format=".2f"), alt.Tooltip("match", format=".2f"),
                  alt.Tooltip("stretch", format=".2f"), alt.Tooltip("shift", format=".2f"), "fault", "faulty", "groups"],
@@ -156,7 +162,7 @@ def modules(table: pd.DataFrame) -> alt.LayerChart:
     bad = rows[rows["fault"] != ""]
     found = "; ".join(f"layer {row.layer} {row.module}: {row.fault}" for row in bad.itertuples()) or "none"
     words = f"One point per linear layer; 1 is what rounding alone does. Marked as stored wrongly: {found}."
-    return finish(alt.layer(reference(1.0, "rounding"), points), "Weights beside the base's", words)
+    return finish(alt.layer(reference(1.0), points), "Weights beside the base's", words)
 
 
 def _map(rows: pd.DataFrame, x: alt.X, title: str, words: str, column: str) -> alt.LayerChart:

@@ -120,9 +120,23 @@ def test_charts_say_what_they_show() -> None:
     assert words.count("0.25 to 0.25") == 7 and "2.875 bits: 0.25" in words
     words = charts.foretold(left_out(table, "text_agree", "model"), "text_agree").to_dict()["description"]
     assert "smollm2 left out: off by" in words
+    titled = charts.foretold(left_out(table, "text_agree", "model"), "text_agree", "same next word").to_dict()
+    assert titled["title"] == ["Foretold by same next word"]
+    assert "predicted from same next word" in titled["description"]
     words = charts.budget(layers(table)).to_dict()["description"]
     assert "4 bits: 1.10" in words and "2 bits: 1.10" in words
     rows = [{"facts": 5000, "layers": 8, "method": method, "bits": bits, "group_size": 32, "density": bits / 10,
              "density_low": 0.0, "density_high": 1.0} for method in ("full", "gptq") for bits in (8, 2)]  # fmt: skip
     words = charts.knowledge(pd.DataFrame(rows)).to_dict()["description"]
     assert "5,000 facts, 8 layers at 8 bits: 0.800; 5,000 facts, 8 layers at 2 bits: 0.200" in words
+
+
+def test_the_way_down_says_how_many_lean_right_at_each_width() -> None:
+    rows = [("small", 4.0, 0.9, 1.0), ("small", 2.75, 0.4, 0.9), ("real", 2.0, 0.0, 0.5)]
+    cells = pd.DataFrame(rows, columns=["model", "bits", "kept", "forms"]).assign(cell="c")
+    spec = charts.leaning(cells).to_dict()
+    assert "real at 2 bits: 0% to 0% kept, 50% to 50% lean right" in spec["description"]
+    (data,) = [part for part in spec["datasets"].values() if len(part) == 3]
+    assert [row["bits"] for row in data] == ["4", "between", "2"]
+    color = spec["layer"][-1]["encoding"]["color"]["scale"]
+    assert color["domain"] == ["4", "between", "2"] and len(set(color["range"])) == 3

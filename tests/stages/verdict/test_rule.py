@@ -546,6 +546,8 @@ def test_charts_say_in_words_what_they_show():
     assert f"{LAYERED[0]}: intact in layer 0, degraded in layer 1, collapsed in layer 2" in profile["description"]
     points = charts.severities(decide("v", made).signals).to_dict()
     assert f"{LAYERED[0]} 1.50" in points["description"]
+    (drawn,) = [part for part in points["datasets"].values() if len(part) > 1]
+    assert all(row["a"] <= row["shown"] <= row["b"] for row in drawn), "a bar that leaves out its own point"
     columns = {"layer": [0, 1], "module": ["a", "b"], "excess": [1.0, 7.0], "match": 1.0, "stretch": 1.0, "shift": 0.0,
                "fault": ["", "scale"], "faulty": [0, 3], "groups": 8}  # fmt: skip
     assert "layer 1 b: scale" in charts.modules(pd.DataFrame(columns)).to_dict()["description"]
