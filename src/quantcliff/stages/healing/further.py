@@ -50,6 +50,16 @@ LONGER_RATE = 3e-4
 
 LITTLE = "autoround, calibration text"
 HEALED, ALONE, LONGER = "healed, then end to end", "end to end alone", "longer in full precision"
+WAYS = ((TRAINED, EQUAL, "held-out", "kept", TRAINED), *((arm, EQUAL) for arm in (HEALED, ALONE)),
+        (LONGER, EQUAL, "held-out", "kept", "rtn"))  # fmt: skip
+"""The ways that rules speak of, as `edition.row` is asked for them."""
+
+RULES = {
+    "AutoRound heals a part": "AutoRound keeps more than GPTQ and less than healing, beyond the intervals.",
+    "end to end adds to healing": "Healing, then scales end to end, keeps more than healing, beyond the intervals.",
+    "end to end alone does not heal": "Scales end to end alone keep less than half of what healing does.",
+    "it is not the text": "The text read in full precision, then rounding: less than a tenth of rounding, healed.",
+}
 
 
 def make(run: Path, device: str = "auto") -> pd.DataFrame:
@@ -131,7 +141,7 @@ def _step(hf: torch.nn.Module, ids: Int[Tensor, "sequence token"], optimizer: to
 
 
 def rules(table: pd.DataFrame, shipped: pd.DataFrame) -> dict[str, bool]:
-    """Which of the rules above hold: rule -> whether it does.
+    """Which of the rules above hold: name (of `RULES`) -> whether it does.
 
     Args:
         table: of `make`.
@@ -139,16 +149,12 @@ def rules(table: pd.DataFrame, shipped: pd.DataFrame) -> dict[str, bool]:
     """
     gptq, healed = (row(shipped, arm, n) for arm, n in (("as it is", 0), ("healed", EQUAL)))
     rounded = row(shipped, "healed", EQUAL, method="rtn")
-    auto, both, alone, longer = (
-        row(table, arm, EQUAL, method=method)
-        for arm, method in ((TRAINED, TRAINED), (HEALED, "gptq"), (ALONE, "gptq"), (LONGER, "rtn"))
-    )
-    return {
-        "AutoRound heals a part": more(auto, gptq) and more(healed, auto),
-        "end to end adds to healing": more(both, healed),
-        "end to end alone does not heal": alone["estimate"] < healed["estimate"] / 2,
-        "it is not the text": longer["estimate"] < rounded["estimate"] / 10,
-    }
+    auto, both, alone, longer = (row(table, *way) for way in WAYS)
+    held = (
+        more(auto, gptq) and more(healed, auto), more(both, healed), alone["estimate"] < healed["estimate"] / 2,
+        longer["estimate"] < rounded["estimate"] / 10,
+    )  # fmt: skip
+    return {name: bool(one) for name, one in zip(RULES, held, strict=True)}
 
 
 def more(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
