@@ -80,9 +80,8 @@ def test_a_book_without_a_repository_has_nothing_to_launch(book, tmp_path, monke
     monkeypatch.setenv(twins.REPOSITORY, url)
     assemble(book, {}, tmp_path / "source")
     config = yaml.safe_load((tmp_path / "source" / "_config.yml").read_text())
-    assert bool(config["launch_buttons"]) == bool(config["repository"]) == bool(url)
-    if url:
-        assert config["repository"] == {"url": URL, "branch": "notebooks"}
+    options = config["sphinx"]["config"]["html_theme_options"]
+    assert ("launch_buttons" in options, options.get("repository_url", "")) == (bool(url), url)
     twin = tmp_path / "source" / "_notebooks" / "book" / "one.ipynb"
     assert (URL in twin.read_text()) == bool(url)
     assert "_notebooks" in config["sphinx"]["config"]["html_extra_path"]

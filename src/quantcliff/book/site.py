@@ -165,8 +165,8 @@ def assemble(
     pages = {Path(page).name for page in parse_toc_yaml(book.root / "_toc.yml")}
     sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
     sphinx["html_extra_path"] = [*sphinx.get("html_extra_path", []), twins.EXTRA]
-    config |= twins.launching(config)
-    twins.write(book, out / twins.EXTRA, twins.repository(config))
+    sphinx.setdefault("html_theme_options", {}).update(twins.launching(url := twins.repository(config)))
+    twins.write(book, out / twins.EXTRA, url)
     if subtitle:
         config["title"] = f"{config['title']}: {subtitle}"
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
