@@ -55,7 +55,7 @@ def choose(study: Study, each: int = EACH) -> pd.DataFrame:
         found = 0
         for number in members[turn.sort_values(kind="stable").index].tolist():
             subject = str(table["subject"].iloc[number])
-            if found == each or subject and subject in taken:
+            if found == each or (subject and subject in taken):
                 continue
             taken.add(subject)
             chosen.append({"number": number, "kind": name, "full": full[number]})
