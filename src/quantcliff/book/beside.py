@@ -11,9 +11,124 @@ The rule, written down before any row was judged. What the paper says of a figur
 Ours is a value with a 95% interval. It *agrees* if the whole interval meets what the paper says, it *differs* if no
 part of it does, and else it *cannot be told*; nor can it where there is no value. An interval that is wider than what
 the paper says lies on both sides of it and cannot be told either.
+
+- *early*: the layer that costs most when it alone is quantized lies in the first third of the layers; it cannot be told
+  where its interval meets that of the worst layer beyond the first third.
 """
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT
 
 AGREES, DIFFERS, UNKNOWN = "agrees", "differs", "cannot be told"
 
 NEAR = 0.1
 """How far from a published number a value may lie and be the same."""
+
+MODES = {4: (INTACT, DEGRADED), 2: (COLLAPSED,)}
+"""What a signal of these bits must read to be the paper's mode."""
+
+PRESET = "--preset paper -p model path/to/Llama-3.1-8B -p facts path/to/pararel -p calibration path/to/c4.txt"
+"""What makes a command measure as the paper did: its bits and groups, ParaRel, C4."""
+
+
+def published() -> pd.DataFrame:
+    """Every figure of arXiv 2604.19884 that is known here (paper.csv).
+
+    Returns:
+        stage (of the paper), figure, bits, says (in words), relation (about, between, above, below, mode, early, or
+        none: not measured), value and upper (numbers of the relation), ours (our figure, as `stages.smollm2.figures`
+        names it), why (a reason why ours may differ), chapter (which measures it).
+    """
+    table = pd.read_csv(Path(__file__).with_name("paper.csv"))
+    return table.fillna({"ours": "", "why": ""})
+
+
+def command(chapter: str) -> str:
+    """What a reader with a GPU runs to settle the figures of a chapter."""
+    return f"quantcliff run {chapter} {PRESET}"
+
+
+def judge(relation: str, value: float, upper: float, low: float, high: float, reading: str = "", sure: bool = True) -> str:
+    """The rule of this module for one value with its interval.
+
+    Args:
+        value, upper: numbers that the paper gives; for "mode" `value` is the bits (a key of `MODES`).
+        reading, sure: the verdict's of the signal, for "mode".
+    """
+    if relation == "none" or (pd.isna(low) and relation != "mode"):
+        return UNKNOWN
+    if relation == "mode":
+        agreed = AGREES if reading in MODES[int(value)] else DIFFERS
+        return agreed if sure and reading in (INTACT, DEGRADED, COLLAPSED) else UNKNOWN
+    ends = {
+        "about": (value - NEAR, value + NEAR), "between": (value - NEAR, upper + NEAR),
+        "above": (value, float("inf")), "below": (float("-inf"), value),
+    }  # fmt: skip
+    least, most = ends[relation]
+    if least <= low and high <= most:
+        return AGREES
+    return DIFFERS if high < least or low > most else UNKNOWN
+
+
+def early(verdict: pd.DataFrame, method: str, bits: int) -> tuple[str, str]:
+    """The worst layer in words, and whether it is an early one (see the rule)."""
+    rows = verdict[(verdict["signal"] == "alone") & verdict["layer"].notna() & (verdict["method"] == method)]
+    rows = rows[rows["bits"] == bits].sort_values("layer")
+    if rows.empty:
+        return "-", UNKNOWN
+    first = rows["layer"] < (int(rows["layer"].max()) + 1) / 3
+    worst, other = (part.loc[part["value"].idxmin()] for part in (rows[first], rows[~first]))
+    if worst["value"] > other["value"]:
+        worst, other = other, worst
+    said = f"layer {worst['layer']} of {len(rows)}: {worst['value']:.2f} kept ({worst['low']:.2f} to {worst['high']:.2f})"
+    if worst["high"] >= other["low"]:
+        return said, UNKNOWN
+    return said, AGREES if bool(first[worst.name]) else DIFFERS
+
+
+def beside(
+    models: Mapping[str, pd.DataFrame], verdicts: Mapping[str, pd.DataFrame], method: str = "gptq"
+) -> pd.DataFrame:
+    """Every figure of the paper and every model: what is said there, what is measured here, and the outcome.
+
+    Args:
+        models: name -> `stages.smollm2.figures` of that model.
+        verdicts: name -> the table of `stages.verdict.measure`, whose signals know whether their reading is sure.
+
+    Returns:
+        The columns of `published`, and model, here (value and interval in words), outcome.
+    """
+    rows = []
+    for figure in published().to_dict("records"):
+        for model, table in models.items():
+            here, outcome = _one(figure, table, verdicts[model], method)
+            rows.append(figure | {"model": model, "here": here, "outcome": outcome})
+    return pd.DataFrame(rows)
+
+
+def _one(figure: dict, table: pd.DataFrame, verdict: pd.DataFrame, method: str) -> tuple[str, str]:
+    if figure["relation"] == "early":
+        return early(verdict, method, figure["bits"])
+    rows = table[(table["figure"] == figure["ours"]) & (table["method"] == method) & (table["bits"] == figure["bits"])]
+    rows = rows.dropna(subset="estimate")
+    if rows.empty:
+        return "-", UNKNOWN
+    value, low, high = (float(rows[column].iloc[0]) for column in ("estimate", "low", "high"))
+    own = verdict[(verdict["signal"] == figure["ours"]) & verdict["layer"].isna()]
+    own = own[(own["method"] == method) & (own["bits"] == figure["bits"])]
+    reading, sure = (str(own["reading"].iloc[0]), bool(own["sure"].iloc[0])) if len(own) else ("", True)
+    style = ",.0f" if figure["ours"] == "answer rank" else ".2f"
+    said = [f"{round(number, 2) + 0.0:{style}}" for number in (value, low, high)]
+    outcome = judge(figure["relation"], figure["value"], figure["upper"], low, high, reading, sure)
+    return f"{said[0]} ({said[1]} to {said[2]})", outcome
+
+
+def counts(table: pd.DataFrame, model: str, bits: int | None = None) -> dict[str, int]:
+    """How many of a model's figures have each outcome; at some bits, or all."""
+    rows = table[table["model"] == model]
+    rows = rows if bits is None else rows[rows["bits"] == bits]
+    return {outcome: int((rows["outcome"] == outcome).sum()) for outcome in (AGREES, DIFFERS, UNKNOWN)}
