@@ -6,7 +6,8 @@ The rule, written down before any row was judged. What the paper says of a figur
 - *between v and w*: numbers of several models; the same from `NEAR` below the least to `NEAR` above the greatest.
 - *above v*, *below v*: a bound, met on its side.
 - *mode*: words. They are held to what the verdict's signal of that name reads (its marks: `stages.verdict.signals`,
-  fixed before any model was measured): "there" is anything but collapsed, "gone" is collapsed.
+  fixed before any model was measured), at both ends of its interval: "there" is anything but collapsed, "gone" is
+  collapsed.
 
 Ours is a value with a 95% interval. It *agrees* if the whole interval meets what the paper says, it *differs* if no
 part of it does, and else it *cannot be told*; nor can it where there is no value. An interval that is wider than what
@@ -21,22 +22,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT
 
 AGREES, DIFFERS, UNKNOWN = "agrees", "differs", "cannot be told"
 
 NEAR = 0.1
 """How far from a published number a value may lie and be the same."""
 
-MODES = {4: (INTACT, DEGRADED), 2: (COLLAPSED,)}
-"""What a signal of these bits must read to be the paper's mode."""
+FAILED = 1.0
+"""Severity from which on a signal reads collapsed (`stages.verdict.signals`)."""
 
 PRESET = "--preset paper -p model path/to/Llama-3.1-8B -p facts path/to/pararel -p calibration path/to/c4.txt"
 """What makes a command measure as the paper did: its bits and groups, ParaRel, C4."""
 
 
 def published() -> pd.DataFrame:
-    """Every figure of arXiv 2604.19884 that is known here (paper.csv).
+    """Every figure of arXiv 2604.19884 that is known here (paper.csv); where it names no model, it is Llama-3.1-8B.
 
     Returns:
         stage (of the paper), figure, bits, says (in words), relation (about, between, above, below, mode, early, or
@@ -52,22 +52,20 @@ def command(chapter: str) -> str:
     return f"quantcliff run {chapter} {PRESET}"
 
 
-def judge(relation: str, value: float, upper: float, low: float, high: float, reading: str = "", sure: bool = True) -> str:
-    """The rule of this module for one value with its interval.
+def judge(relation: str, value: float, upper: float, low: float, high: float) -> str:
+    """The rule of this module for one interval.
 
     Args:
-        value, upper: numbers that the paper gives; for "mode" `value` is the bits (a key of `MODES`).
-        reading, sure: the verdict's of the signal, for "mode".
+        value, upper: numbers that the paper gives. "mode": the bits at which it is seen; `low` and `high` are then the
+            least and the greatest severity.
     """
-    if relation == "none" or (pd.isna(low) and relation != "mode"):
-        return UNKNOWN
-    if relation == "mode":
-        agreed = AGREES if reading in MODES[int(value)] else DIFFERS
-        return agreed if sure and reading in (INTACT, DEGRADED, COLLAPSED) else UNKNOWN
     ends = {
         "about": (value - NEAR, value + NEAR), "between": (value - NEAR, upper + NEAR),
         "above": (value, float("inf")), "below": (float("-inf"), value),
+        "mode": (float("-inf"), FAILED) if value == 4 else (FAILED, float("inf")),
     }  # fmt: skip
+    if relation not in ends or pd.isna(low) or pd.isna(high):
+        return UNKNOWN
     least, most = ends[relation]
     if least <= low and high <= most:
         return AGREES
@@ -97,7 +95,7 @@ def beside(
 
     Args:
         models: name -> `stages.smollm2.figures` of that model.
-        verdicts: name -> the table of `stages.verdict.measure`, whose signals know whether their reading is sure.
+        verdicts: name -> the table of `stages.verdict.measure`.
 
     Returns:
         The columns of `published`, and model, here (value and interval in words), outcome.
@@ -118,12 +116,12 @@ def _one(figure: dict, table: pd.DataFrame, verdict: pd.DataFrame, method: str) 
     if rows.empty:
         return "-", UNKNOWN
     value, low, high = (float(rows[column].iloc[0]) for column in ("estimate", "low", "high"))
-    own = verdict[(verdict["signal"] == figure["ours"]) & verdict["layer"].isna()]
-    own = own[(own["method"] == method) & (own["bits"] == figure["bits"])]
-    reading, sure = (str(own["reading"].iloc[0]), bool(own["sure"].iloc[0])) if len(own) else ("", True)
     style = ",.0f" if figure["ours"] == "answer rank" else ".2f"
     said = [f"{round(number, 2) + 0.0:{style}}" for number in (value, low, high)]
-    outcome = judge(figure["relation"], figure["value"], figure["upper"], low, high, reading, sure)
+    if figure["relation"] == "mode":
+        own = verdict[(verdict["signal"] == figure["ours"]) & verdict["layer"].isna()]
+        low, high = own[(own["method"] == method) & (own["bits"] == figure["bits"])][["least", "most"]].iloc[0]
+    outcome = judge(figure["relation"], figure["value"], figure["upper"], low, high)
     return f"{said[0]} ({said[1]} to {said[2]})", outcome
 
 
