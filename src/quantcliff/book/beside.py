@@ -22,7 +22,6 @@ from pathlib import Path
 
 import pandas as pd
 
-
 AGREES, DIFFERS, UNKNOWN = "agrees", "differs", "cannot be told"
 
 NEAR = 0.1
@@ -82,7 +81,8 @@ def early(verdict: pd.DataFrame, method: str, bits: int) -> tuple[str, str]:
     worst, other = (part.loc[part["value"].idxmin()] for part in (rows[first], rows[~first]))
     if worst["value"] > other["value"]:
         worst, other = other, worst
-    said = f"layer {worst['layer']} of {len(rows)}: {worst['value']:.2f} kept ({worst['low']:.2f} to {worst['high']:.2f})"
+    kept = f"{worst['value']:.2f} kept ({worst['low']:.2f} to {worst['high']:.2f})"
+    said = f"layer {worst['layer']} of {len(rows)}: {kept}"
     if worst["high"] >= other["low"]:
         return said, UNKNOWN
     return said, AGREES if bool(first[worst.name]) else DIFFERS

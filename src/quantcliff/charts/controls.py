@@ -107,10 +107,9 @@ def told(name: str, sentences: Mapping[str, str]) -> HTML:
         sentences: the values of all inputs in their order, joined by "|" -> the sentence.
     """
     data = json.dumps(dict(sentences), ensure_ascii=False).replace("</", "<\\/")
-    return HTML(
-        f'<div class="told" id="{name}-told"><p role="status" aria-live="polite">{escape(next(iter(sentences.values())))}'
-        f'</p><script type="application/json">{data}</script></div>{SCRIPT.substitute(name=name)}'
-    )
+    said = f'<p role="status" aria-live="polite">{escape(next(iter(sentences.values())))}</p>'
+    store = f'<script type="application/json">{data}</script>'
+    return HTML(f'<div class="told" id="{name}-told">{said}{store}</div>{SCRIPT.substitute(name=name)}')
 
 
 def follows(name: str, control: Slider | Choice) -> alt.Parameter:

@@ -241,3 +241,48 @@ def _sentence(model: str, bits: float, here: pd.DataFrame, own: pd.DataFrame, mo
     if len(rows := stage(CKA)):
         said.append(f"The last layer's CKA is {rows['value'].iloc[-1]:.2f}.")
     return " ".join(said)
+
+
+def turns(table: pd.DataFrame) -> pd.DataFrame:
+    """At which step between two whole widths each stage changes most, of all that it changes.
+
+    A stage is taken at its end: the last layer (lens, on the logarithm of the rank; CKA), half-way up (clean input),
+    the mean over layers (parts), the mean over signals (severity, up to 2).
+
+    Returns:
+        model, stage, step ("3 to 2 bits"), share (of all changes from step to step).
+    """
+    rows = []
+    for (model, stage, line), part in table[table["bits"] != WHOLE].groupby(["model", "stage", "line"], sort=False):
+        if stage == SEVERITY and line != SIGNALS[0].name:
+            continue
+        whole = table[(table["model"] == model) & (table["stage"] == SEVERITY)] if stage == SEVERITY else part
+        values = {bits: _end(stage, whole[whole["bits"] == bits]) for bits in widths(table) if bits == int(bits)}
+        held = {bits: value for bits, value in values.items() if not np.isnan(value)}
+        change = np.abs(np.diff(list(held.values())))
+        if len(change) < 2 or not change.sum():
+            continue
+        most, bits = int(change.argmax()), list(held)
+        step = f"{bits[most]:g} to {bits[most + 1]:g} bits"
+        rows.append({"model": model, "stage": line if stage == PARTS else NAMES[stage], "step": step,
+                     "share": change[most] / change.sum()})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+NAMES = {KEPT: "answers kept", LENS: "rank after the last layer", PATCH: "answers back, clean half-way up",
+         CKA: "CKA of the last layer", SEVERITY: "mean severity"}  # fmt: skip
+
+
+def _end(stage: str, rows: pd.DataFrame) -> float:
+    """One number for a stage at one width."""
+    rows = rows.dropna(subset="value").sort_values("depth")
+    if rows.empty:
+        return float("nan")
+    value = rows["value"]
+    if stage == LENS:
+        return float(np.log(value.iloc[-1]))
+    if stage == CKA:
+        return float(value.iloc[-1])
+    if stage == PATCH:
+        return float(value.iloc[int(np.abs(rows["depth"] - 0.5).argmin())])
+    return float(value.clip(upper=2).mean())

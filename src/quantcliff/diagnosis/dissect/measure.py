@@ -21,7 +21,7 @@ SAID, LENS, PATCH, ATTENTION = "said", "lens", "patch", "attention"
 COLUMNS = ["fact", "what", "layer", "place", "token", "probability", "rank"]
 
 
-def facts(study: Study) -> pd.DataFrame:
+def facts_of(study: Study) -> pd.DataFrame:
     """The facts that `choose` gives, as the model reads them.
 
     Returns:
