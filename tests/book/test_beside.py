@@ -63,7 +63,7 @@ def test_early_layers():
     assert beside.early(layers(bad, good, good), "gptq", 2) == ("layer 0 of 3: 0.10 kept (0.05 to 0.20)", "agrees")
     assert beside.early(layers(good, good, bad), "gptq", 2)[1] == "differs"
     assert beside.early(layers(bad, good, vague), "gptq", 2)[1] == "cannot be told"
-    assert beside.early(layers(bad, good, good), "awq", 2) == ("-", "cannot be told")
+    assert beside.early(layers(bad, good, good), "awq", 2) == ("not measured", "cannot be told")
 
 
 def test_figures_of_the_paper_are_those_of_the_chapter_and_can_be_found_here():
@@ -93,8 +93,9 @@ def test_every_model_has_every_figure_once():
 def test_the_commands_are_understood():
     root = Path(__file__).parents[2]
     book = Book.read(root)
-    given = dict(zip(beside.PRESET.split()[3::3], beside.PRESET.split()[4::3], strict=True))
-    assert set(given) == {"model", "facts", "calibration"} and preset_of("x", beside.PRESET.split()[1]).methods == ("gptq",)
+    words = beside.PRESET.split()
+    given = dict(zip(words[3::3], words[4::3], strict=True))
+    assert set(given) == {"model", "facts", "calibration"} and preset_of("x", words[1]).methods == ("gptq",)
     for chapter in beside.published()["chapter"].unique():
         assert check_parameters(given, [book.chapter(chapter)]) == given
         assert beside.command(chapter).startswith(f"quantcliff run {chapter} --preset paper ")

@@ -16,7 +16,8 @@ from quantcliff.stages.verdict.signals import SIGNALS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-BAR = controls.Slider("s", "Bits", ["8 bits", "2 bits"], 0), controls.Choice("c", "Model", {"": {"a&b": "A & B", "x": "X"}})
+MODELS = controls.Choice("c", "Model", {"": {"a&b": "A & B", "x": "X"}})
+BAR = controls.Slider("s", "Bits", ["8 bits", "2 bits"], 0), MODELS
 
 
 def test_inputs_have_labels_and_escape_what_they_show():
@@ -36,8 +37,8 @@ def steps() -> pd.DataFrame:
     real = Shipped()
     verdict, components = real.table("verdict"), real.table("components")
     lens = pd.DataFrame(
-        [{"method": method, "bits": bits, "layer": layer, "measure": "rank_median", "estimate": 30.0 - layer, "low": 1.0,
-          "high": 90.0} for method, bits in (("full", 32), ("gptq", 4), ("gptq", 2)) for layer in range(30)]
+        [{"method": method, "bits": bits, "layer": layer, "measure": "rank_median", "estimate": 30.0 - layer,
+          "low": 1.0, "high": 90.0} for method, bits in (("full", 32), ("gptq", 4), ("gptq", 2)) for layer in range(30)]
     )  # fmt: skip
     return slider.steps("SmolLM2", verdict, lens, components, "gptq")
 
@@ -74,12 +75,14 @@ def cases() -> pd.DataFrame:
     for variant, method, bits, rank in (("full", "full", 32, 1), ("gptq-2bit", "gptq", 2, 7)):
         about = {"variant": variant, "method": method, "bits": bits, "fact": 0}
         rows += [about | {"what": "said", "place": n, "token": f" w{n}", "probability": 0.5 / n} for n in range(1, 6)]
-        rows += [about | {"what": "lens", "layer": n, "probability": 0.1 * n, "rank": 9 if n == 0 else rank} for n in range(2)]
+        lens = {"what": "lens"}
+        rows += [about | lens | {"layer": n, "probability": n / 10, "rank": r} for n, r in enumerate((9, rank))]
         if method != "full":
             rows += [about | {"what": "patch", "layer": n, "probability": 0.4, "rank": 1} for n in range(2)]
         rows += [about | {"what": "attention", "layer": n, "place": p, "probability": 0.25 + p / 2}
                  for n in range(2) for p in range(2)]  # fmt: skip
-    facts = pd.DataFrame({"fact": [0], "kind": ["easy victim"], "prompt": ["A b"], "right": ["c"], "tokens": [["A", " b"]]})
+    one = {"fact": 0, "kind": "easy victim", "prompt": "A b", "right": "c", "tokens": ["A", " b"]}
+    facts = pd.DataFrame([one])
     return dissect.cases("m", pd.DataFrame(rows), facts)
 
 
@@ -88,14 +91,17 @@ def test_cases_hold_each_layer_in_order():
     assert full["method"] == "full" and own["rank"] == [9, 7] and own["patched_rank"] == [1, 1]
     assert own["attention"] == [[25, 75], [25, 75]] and own["tokens"] == ["1 A", "2 b"]
     said = dissect.sentences(cases())["m 0|gptq|0"]
-    assert said == ('GPTQ at 2 bits says "w1" (50%). The right answer, c, is at rank 7 with 10.0% (full precision 10%). '
-                    "With clean input it comes back after layer 0.")  # fmt: skip
+    assert said == (
+        'GPTQ at 2 bits says "w1" (50%). The right answer, c, is at rank 7 with 10.0% (full precision 10%). '
+        "With clean input it comes back after layer 0."
+    )
 
 
 def test_every_chart_says_what_it_shows():
     found, table = steps(), cases()
     charts = [slider.kept(found), slider.severity(found)]
-    charts += [slider.by_depth(found, stage, "Title", "axis") for stage in (slider.LENS, slider.PATCH, slider.CKA, slider.PARTS)]
+    stages = (slider.LENS, slider.PATCH, slider.CKA, slider.PARTS)
+    charts += [slider.by_depth(found, stage, "Title", "axis") for stage in stages]
     charts += [dissect.said(table, True), dissect.lens(table), dissect.patches(table), dissect.attention(table, False)]
     for chart in charts:
         spec = chart.to_dict()
@@ -110,7 +116,8 @@ setTimeout(() => {
   slider.value = 3;
   slider.dispatchEvent(new Event("input"));
   setTimeout(() => {
-    const marks = [...document.querySelectorAll("#chart svg [aria-roledescription='point']")].map(m => m.getAttribute("aria-label"));
+    const points = document.querySelectorAll("#chart svg [aria-roledescription='point']");
+    const marks = [...points].map(point => point.getAttribute("aria-label"));
     const said = document.querySelector("#cliff-told p").textContent;
     const pre = document.body.appendChild(document.createElement("pre"));
     pre.id = "result";

@@ -24,6 +24,8 @@ import pandas as pd
 
 AGREES, DIFFERS, UNKNOWN = "agrees", "differs", "cannot be told"
 
+NOTHING = "not measured"
+
 NEAR = 0.1
 """How far from a published number a value may lie and be the same."""
 
@@ -76,7 +78,7 @@ def early(verdict: pd.DataFrame, method: str, bits: int) -> tuple[str, str]:
     rows = verdict[(verdict["signal"] == "alone") & verdict["layer"].notna() & (verdict["method"] == method)]
     rows = rows[rows["bits"] == bits].sort_values("layer")
     if rows.empty:
-        return "-", UNKNOWN
+        return NOTHING, UNKNOWN
     first = rows["layer"] < (int(rows["layer"].max()) + 1) / 3
     worst, other = (part.loc[part["value"].idxmin()] for part in (rows[first], rows[~first]))
     if worst["value"] > other["value"]:
@@ -114,7 +116,7 @@ def _one(figure: dict, table: pd.DataFrame, verdict: pd.DataFrame, method: str) 
     rows = table[(table["figure"] == figure["ours"]) & (table["method"] == method) & (table["bits"] == figure["bits"])]
     rows = rows.dropna(subset="estimate")
     if rows.empty:
-        return "-", UNKNOWN
+        return NOTHING, UNKNOWN
     value, low, high = (float(rows[column].iloc[0]) for column in ("estimate", "low", "high"))
     style = ",.0f" if figure["ours"] == "answer rank" else ".2f"
     said = [f"{round(number, 2) + 0.0:{style}}" for number in (value, low, high)]

@@ -15,16 +15,18 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     Args:
         table: of `book.beside.beside`.
     """
-    name = table["figure"] + ", " + table["bits"].astype(str) + " bits: " + table["says"]
+    of = table["says"].str.extract(r"(\(.+\))", expand=False).fillna("")  # whose, where a figure stands twice
+    name = (table["figure"] + ", " + table["bits"].astype(str) + " bits " + of).str.strip()
+    name = name.where(table["stage"] == "Repair", name.str.replace(r" \(.+\)", "", regex=True))
     rows = table.assign(name=name, mark=table["outcome"].map({key: mark for key, (_, mark) in OUTCOMES.items()}))
-    rows = rows[["name", "model", "here", "outcome", "mark"]]
+    rows = rows[["name", "says", "model", "here", "outcome", "mark"]]
     scale = alt.Scale(domain=list(OUTCOMES), range=[color for color, _ in OUTCOMES.values()])
     base = alt.Chart(rows).encode(
         x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
-        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, labelOverlap=False)),
-        tooltip=["name", "model", "here", "outcome"],
+        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=210, labelOverlap=False)),
+        tooltip=["name", alt.Tooltip("says", title="paper"), "model", "here", "outcome"],
     )
-    legend = alt.Legend(columns=3, orient="bottom")
+    legend = alt.Legend(columns=1, orient="bottom")
     cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
         color=alt.Color("outcome:N", title=None, scale=scale, legend=legend)
     )

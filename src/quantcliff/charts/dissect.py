@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 
 from quantcliff.charts.controls import Choice, Slider, follows
-from quantcliff.charts.theme import BITS, FULL, NEUTRAL, finish
+from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, finish
 
 RIGHT = "#0f7662"
 """Colour of a right answer."""
@@ -81,7 +81,8 @@ def controls(table: pd.DataFrame, start: int = 3) -> tuple[Choice, Choice, Slide
         f"{model}: {kind}": {row.fact: f"{row.prompt} ... ({row.right})" for row in part.itertuples()}
         for (model, kind), part in one.groupby(["model", "kind"], sort=False)
     }
-    methods = [name for name in dict.fromkeys(table["method"]) if name != FULL_NAME]
+    own = set(table["method"]) - {FULL_NAME}
+    methods = [name for name in METHODS if name in own] + sorted(own - METHODS.keys())
     held = widths(table)
     first = held.index(start) if start in held else 0
     return (
