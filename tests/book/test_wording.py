@@ -79,10 +79,10 @@ def said_by(chapter: Chapter, parameters: dict[str, object], monkeypatch: pytest
     return [thing.data for thing in seen if isinstance(thing, Markdown)]
 
 
-LONG = {"activations"}
-"""Takes half a minute by itself, and is tried by `make matrix`."""
+LONG = {"activations", "intro"}
+"""Take long by themselves, and are tried by `make matrix`."""
 
-ABOUT_ANY = [chapter for chapter in Book.read(ROOT).chapters if chapter.runs and not chapter.about]
+ABOUT_ANY = [chapter for chapter in Book.read(ROOT).chapters if "model" in chapter.defaults and not chapter.about]
 TRIED = [chapter for chapter in ABOUT_ANY if os.environ.get("MATRIX") or chapter.name not in LONG]
 
 
