@@ -188,13 +188,14 @@ def assemble(
 
 
 def _only(entry: Any, kept: set[str]) -> Any:
-    """A table of contents without the pages that are not kept; pages below them go with them."""
+    """A table of contents without the pages that are not kept; pages below them go with them, and parts left empty."""
     if isinstance(entry, dict):
         parts = {name: _only(value, kept) for name, value in entry.items()}
         return {name: part for name, part in parts.items() if part != []}
     if not isinstance(entry, list):
         return entry
-    return [_only(part, kept) for part in entry if not isinstance(part, dict) or part.get("file", "") in kept | {""}]
+    rest = [_only(part, kept) for part in entry if not isinstance(part, dict) or part.get("file", "") in kept | {""}]
+    return [part for part in rest if not isinstance(part, dict) or {"file", "chapters"} & part.keys()]
 
 
 def render(source: Path, html: Path) -> Path:
