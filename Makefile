@@ -37,7 +37,7 @@ extras: $(VENV)/.test-installed
 	TORCH_INDEX=$(TORCH_INDEX) $(BIN)/nox --envdir $(VENV)/extras
 
 matrix: $(VENV)/.test-installed
-	MATRIX=1 $(BIN)/python -m pytest -q -s tests/test_matrix.py
+	MATRIX=1 $(BIN)/python -m pytest -q -s tests/test_matrix.py tests/book/test_wording.py
 
 picture: $(VENV)/.book-installed
 	$(BIN)/python -m quantcliff.charts.picture _build/atlas/tables/intro.parquet book/_static/cliff.png

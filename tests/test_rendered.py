@@ -11,9 +11,10 @@ import shutil
 import subprocess
 import threading
 from functools import partial
+from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
 import pytest
 from tiny_book import write
@@ -77,7 +78,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 def open_pages(site: Path, profile: Path) -> tuple[list[dict], list[str]]:
     """What the probe saw on every page of a site, and what the browser's console said."""
-    pages = sorted(str(path.relative_to(site)) for path in site.glob("book/*.html"))
+    pages = sorted(str(path.relative_to(site)) for path in site.glob("book/**/*.html"))
     with ThreadingHTTPServer(("localhost", 0), partial(Handler, directory=str(site))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://localhost:{server.server_port}/probe.html?{urlencode({'page': pages}, doseq=True)}"
@@ -106,7 +107,7 @@ def site(request, tmp_path_factory):
 def test_every_page_draws_in_a_browser_without_network(site, tmp_path):
     seen, console = open_pages(site, tmp_path)
     assert console == []
-    assert len(seen) == 4 * len(list(site.glob("book/*.html")))
+    assert len(seen) == 4 * len(list(site.glob("book/**/*.html")))
     for view in seen:
         assert view["drawn"] == view["described"] == view["charts"], view
         assert view["typeset"] == view["formulas"], view
@@ -117,6 +118,35 @@ def test_every_page_draws_in_a_browser_without_network(site, tmp_path):
         assert (view["background"] < 0.1) == (view["theme"] == "dark"), view
     assert sum(view["charts"] for view in seen) >= 8
     assert sum(view["formulas"] for view in seen) >= 12
+
+
+class Links(HTMLParser):
+    """What a page links to, and what can be linked to in it."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.targets: list[str] = []
+        self.names = {""}
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        self.names |= {told.get("id") or "", told.get("name") or ""}
+        link = told.get("href") if tag == "a" else told.get("src") if tag in ("img", "script") else None
+        if link and not urlsplit(link).scheme and not link.startswith("//"):
+            self.targets.append(link)
+
+
+def test_every_internal_link_and_anchor_leads_somewhere(site):
+    pages = {page.resolve(): Links(page) for page in site.glob("**/*.html") if "_static" not in page.parts}
+    lost = []
+    for page, links in pages.items():
+        for target in links.targets:
+            path, anchor = urlsplit(target).path, unquote(urlsplit(target).fragment)
+            there = (page.parent / unquote(path)).resolve() if path else page
+            if not there.exists() or (there in pages and anchor not in pages[there].names):
+                lost.append(f"{page.relative_to(site.resolve())}: {target}")
+    assert not lost, lost
 
 
 @pytest.mark.parametrize("color", [*BITS.values(), *METHODS.values(), FULL, NEUTRAL])

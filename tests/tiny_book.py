@@ -39,6 +39,58 @@ print("bits are", bits)
 ```
 """
 
+EXERCISES = """\
+# Exercises
+
+```{exercise} First title
+:label: one_1
+
+**Concept, 5 minutes.** What is it?
+```
+
+```{solution-start} one_1
+:class: dropdown
+```
+
+The hidden reason.
+
+```{note}
+A box in the hidden reason.
+```
+
+```{code-cell} ipython3
+### BEGIN SOLUTION
+answer = "b"
+### END SOLUTION
+course.check("one_1", answer)
+```
+
+More that is hidden.
+
+```{solution-end}
+```
+
+```{exercise} Second title
+:label: one_2
+
+**Code, 15 minutes.** And how?
+```
+
+```{solution-start} one_2
+```
+
+```{code-cell} ipython3
+### BEGIN SOLUTION
+print(1)
+### END SOLUTION
+```
+
+```{solution-end}
+```
+
+Text at the end.
+"""
+
 
 def write(folder: Path, **chapters: str) -> Path:
     """Write a book of a start page and chapters (name to MyST text without its head), rendered as the real one is."""

@@ -2,63 +2,12 @@
 
 import jupytext
 import pytest
+from tiny_book import EXERCISES
 
 from quantcliff.book.exercises import asked, listed, stripped, unmarked
 
-PAGE = """\
-# Exercises
 
-```{exercise} First title
-:label: one_1
-
-**Concept, 5 minutes.** What is it?
-```
-
-```{solution-start} one_1
-:class: dropdown
-```
-
-The hidden reason.
-
-```{note}
-A box in the hidden reason.
-```
-
-```{code-cell} ipython3
-### BEGIN SOLUTION
-answer = "b"
-### END SOLUTION
-course.check("one_1", answer)
-```
-
-More that is hidden.
-
-```{solution-end}
-```
-
-```{exercise} Second title
-:label: one_2
-
-**Code, 15 minutes.** And how?
-```
-
-```{solution-start} one_2
-```
-
-```{code-cell} ipython3
-### BEGIN SOLUTION
-print(1)
-### END SOLUTION
-```
-
-```{solution-end}
-```
-
-Text at the end.
-"""
-
-
-def page(text: str = PAGE):
+def page(text: str = EXERCISES):
     return jupytext.reads(text, fmt="md:myst")
 
 
@@ -91,7 +40,7 @@ def test_exercises_are_listed_with_level_and_minutes():
 )
 def test_an_exercise_that_announces_less_is_refused(spoiled):
     with pytest.raises(ValueError, match="must begin with a title"):
-        listed(page(PAGE.replace(*spoiled)))
+        listed(page(EXERCISES.replace(*spoiled)))
 
 
 def block(*lines: str, indent: str = "") -> str:

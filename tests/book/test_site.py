@@ -43,7 +43,8 @@ def build(**parameters: object) -> Path:
     return book.build(Book.read(), parameters, Path("out"))
 
 
-def test_two_page_book_from_source_to_site(root):
+def test_two_page_book_from_source_to_site(root, monkeypatch):
+    monkeypatch.setenv("QUANTCLIFF_REPOSITORY", "https://github.com/someone/quantcliff")
     index = build(bits=2)
     assert index == Path("out/html/index.html")
     assert "intro.html" in index.read_text()
@@ -52,6 +53,10 @@ def test_two_page_book_from_source_to_site(root):
     assert "Chapter two" in page
     assert "mathjax.js" in page
     assert "require" not in page.replace("required", "")
+    assert 'href="two.ipynb"' in page and (root / "out/html/book/two.ipynb").is_file()
+    assert 'href="https://colab.research.google.com/github/someone/quantcliff/blob/notebooks/book/two.ipynb"' in page
+    assert 'href="https://mybinder.org/v2/gh/someone/quantcliff/notebooks?urlpath=lab/tree/book/two.ipynb"' in page
+    assert "colab" not in (root / "out/html/book/intro.html").read_text(), "nothing runs there"
     assert not list(Path("out").glob("**/*.running.ipynb"))
     assert sorted(path.name for path in Path("out").iterdir()) == ["html", "notebooks", "source"]
     notebook = nbformat.read("out/notebooks/two.ipynb", as_version=4)
@@ -161,7 +166,9 @@ def test_plain_jupyter_book_builds_the_same_folder(root):
     command = [sys.executable, "-c", code, "build", ".", "-W", "--keep-going", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "bits are 4" in (root / "_build/html/book/one.html").read_text()
+    page = (root / "_build/html/book/one.html").read_text()
+    assert "bits are 4" in page
+    assert "colab" not in page and "mybinder" not in page and 'href="one.ipynb"' not in page
     assert (root / "_build/html/_static/mathjax.js").stat().st_size > 1_000_000
 
 

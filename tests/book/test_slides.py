@@ -56,13 +56,17 @@ def site(tmp_path_factory):
     site = tmp_path_factory.mktemp("slides") / "html"
     (site / "book").mkdir(parents=True)
     (site / "book" / "macro.html").write_text(PAGE)
+    (site / "book" / "guide.html").write_text(
+        re.sub(r"<figure.*</figure>|<div class=.math.*?</div>", "", PAGE, flags=re.S)
+    )
+    (site / "book" / "plain.html").write_text(re.sub(r"<figure.*?</figure>", "", PAGE, flags=re.S))
     (site / "book" / "intro.html").write_text("<article class='bd-article'><h1>No chart, no claim</h1></article>")
     return site
 
 
 @pytest.fixture(scope="module")
 def deck(site):
-    assert [path.name for path in slides.make(site, site / slides.FOLDER)] == ["macro.html"]
+    assert [path.name for path in slides.make(site, site / slides.FOLDER)] == ["macro.html", "plain.html"]
     return BeautifulSoup((site / "slides" / "macro.html").read_text(), "html.parser")
 
 
@@ -111,7 +115,7 @@ def test_links_lead_back_to_the_site_from_wherever_the_deck_lies(deck, site, tmp
     assert links == {"patching": "../book/patching.html", "a paper": "https://arxiv.org/abs/1",
                      "the page of this name": "../book/macro.html"}  # fmt: skip
     done = CliRunner().invoke(app, ["slides", str(tmp_path / "out"), "--site", str(site)])
-    assert done.exit_code == 0 and "1 decks are ready" in done.output
+    assert done.exit_code == 0 and "2 decks are ready" in done.output
     home = re.search(r'href="([^"]*)/macro.html"', (tmp_path / "out" / "macro.html").read_text())[1]
     assert (tmp_path / "out" / home).resolve() == site / "book"
 

@@ -165,8 +165,8 @@ def assemble(
     pages = {Path(page).name for page in parse_toc_yaml(book.root / "_toc.yml")}
     sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
     sphinx["html_extra_path"] = [*sphinx.get("html_extra_path", []), twins.EXTRA]
-    config |= twins.launching(config)
-    twins.write(book, out / twins.EXTRA, twins.repository(config))
+    sphinx.setdefault("html_theme_options", {}).update(twins.launching(url := twins.repository(config)))
+    twins.write(book, out / twins.EXTRA, url)
     if subtitle:
         config["title"] = f"{config['title']}: {subtitle}"
     (out / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -188,13 +188,14 @@ def assemble(
 
 
 def _only(entry: Any, kept: set[str]) -> Any:
-    """A table of contents without the pages that are not kept; pages below them go with them."""
+    """A table of contents without the pages that are not kept; pages below them go with them, and parts left empty."""
     if isinstance(entry, dict):
         parts = {name: _only(value, kept) for name, value in entry.items()}
         return {name: part for name, part in parts.items() if part != []}
     if not isinstance(entry, list):
         return entry
-    return [_only(part, kept) for part in entry if not isinstance(part, dict) or part.get("file", "") in kept | {""}]
+    rest = [_only(part, kept) for part in entry if not isinstance(part, dict) or part.get("file", "") in kept | {""}]
+    return [part for part in rest if not isinstance(part, dict) or {"file", "chapters"} & part.keys()]
 
 
 def render(source: Path, html: Path) -> Path:

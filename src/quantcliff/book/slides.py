@@ -47,7 +47,7 @@ class Slide:
 
 
 def make(site: Path, out: Path) -> list[Path]:
-    """Write a deck for every page of a site that has numbered charts and claims, and what they need, into a folder.
+    """Write a deck for every page of a site that makes claims and has formulas or numbered charts, and what decks need.
 
     Returns:
         The decks; none, and no folder, where the site has no such page.
@@ -67,7 +67,7 @@ def make(site: Path, out: Path) -> list[Path]:
 
 def _has_deck(page: Path) -> bool:
     text = page.read_text(encoding="utf-8")
-    return "caption-number" in text and ">Claim<" in text
+    return ">Claim<" in text and ('class="caption-number">Fig' in text or '<div class="math' in text)
 
 
 def deck(page: Path, home: str) -> str:

@@ -46,11 +46,9 @@ def repository_of(book: Book) -> str:
     return repository(yaml.safe_load((book.root / "_config.yml").read_text(encoding="utf-8")) or {})
 
 
-def launching(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a book's configuration needs for launch buttons; without a repository it has none."""
-    if not (url := repository(config)):
-        return {"repository": {}, "launch_buttons": {}}
-    return {"repository": {"url": url, "branch": BRANCH}, "launch_buttons": LAUNCHERS}
+def launching(url: str) -> dict[str, Any]:
+    """Options of the theme for launch buttons; none without a repository, and then there are no buttons."""
+    return {"repository_url": url, "repository_branch": BRANCH, "launch_buttons": LAUNCHERS} if url else {}
 
 
 def wheel() -> str:

@@ -75,7 +75,8 @@ def smollm2(table: pd.DataFrame) -> alt.LayerChart:
     )
     own = rows["model"] == "rounding, healed"
     names = ["rounding, healed", *dict.fromkeys(rows["model"][~own])]
-    color = alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=list(MODELS[: len(names)])))
+    scale = alt.Scale(domain=names, range=list(MODELS[: len(names)]))
+    color = alt.Color("model:N", title=None, scale=scale, legend=alt.Legend(columns=1))
     x = alt.X("text:N", title="tokens of text", sort=list(dict.fromkeys(rows["text"])))
     y = alt.Y("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domainMin=0))
     tips = ["model", alt.Tooltip("text:N", title="tokens"), *_tips()[1:]]
@@ -92,7 +93,7 @@ def by_depth(table: pd.DataFrame, signal: str) -> alt.LayerChart:
     rows = table[(table["signal"] == signal) & table["layer"].notna()].astype({"layer": int})
     names = list(dict.fromkeys(rows["model"]))
     scale = alt.Scale(domain=names, range=list(MODELS[: len(names)]))
-    color = alt.Color("model:N", title=None, scale=scale, legend=SHORT)
+    color = alt.Color("model:N", title=None, scale=scale)
     means = rows.groupby("model", sort=False)["value"].mean()
     words = "; ".join(f"{name} {value:.2f} on average" for name, value in means.items())
     return finish(

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from quantcliff.charts.theme import bits_color, finish, lines
+from quantcliff.charts.theme import FULL, bits_color, finish, lines
 
 PERCENT = alt.Axis(format="%")
 RIGHT = "answered right"
@@ -129,7 +129,10 @@ def cost(table: pd.DataFrame, part: str = "known", *, method: str | None = None)
     shape = alt.Shape(
         "repair:N",
         title=None,
-        legend=alt.Legend(columns=2, orient="bottom", labelExpr="datum.label == 'none' ? 'no repair' : datum.label"),
+        legend=alt.Legend(
+            columns=2, orient="bottom", labelExpr="datum.label == 'none' ? 'no repair' : datum.label",
+            symbolFillColor=FULL, symbolStrokeColor=FULL,
+        ),
         scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
     )
     within = beside_line(table, part, method=method).dropna(subset="line")

@@ -15,16 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-BITS = {8: "#2f7fd1", 4: "#16937a", 3: "#b8741a", 2: "#d1495b"}
+from quantcliff.charts.alternative import ranges
+
+BITS = {8: "#1991ca", 4: "#069d5c", 3: "#d47808", 2: "#cd1a2c"}
 """Colour of a bit width; other widths are grey."""
 
-METHODS = {"gptq": "#7570b3", "awq": "#6f7f1f", "rtn": "#c8489a"}
+METHODS = {"gptq": "#8238fa", "awq": "#5b7d0a", "rtn": "#c748bd"}
 """Colour of a quantization method."""
 
 MODELS = {"atlas": "#3a86c8", "SmolLM2": "#a8530b"}
 """Colour of a model, where models stand side by side."""
 
-FULL = "#808080"
+FULL = "#676767"
 """Colour of full precision and of baselines."""
 
 FULL_NAME = "full precision"
@@ -79,8 +81,17 @@ def finish(chart: AnyChart, title: str, description: str, height: int | None = 2
     """Title (wrapped to fit a phone), alternative text, and the width of the column around the chart.
 
     Facets and concatenations cannot stretch: they keep the widths of their parts, and the page lets them scroll.
+
+    Args:
+        description: what there is to see; which quantities are drawn, from where to where, is added to it.
+
+    Raises:
+        ValueError: no description is given.
     """
-    chart = chart.properties(title=textwrap.wrap(title, 48), description=description)
+    if not description.strip():
+        raise ValueError(f"the chart {title!r} has no description")
+    described = f"{description} {ranges(chart)}".strip()
+    chart = chart.properties(title=textwrap.wrap(title, 48), description=described)
     if isinstance(chart, alt.Chart | alt.LayerChart):
         chart = chart.properties(width="container", **({} if height is None else {"height": height}))
     return chart

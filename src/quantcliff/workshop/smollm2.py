@@ -142,6 +142,24 @@ def smoothness_smollm2(run: Path, device: str) -> None:
     shipped.smoothness("smollm2", run, device, "quantcliff smollm2 smoothness RUN")
 
 
+@smollm2_group.command("dissect")
+@click.argument("run", type=FILE)
+@click.option("--commit", default="", help="Of the code that made the tables.  [default: the one checked out here]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+def dissect_smollm2(run: Path, commit: str, device: str) -> None:
+    """Dissect a few facts in all models of SmolLM2, in the RUN folder of its book, and put the tables into the package.
+
+    Half an hour on one core, where the quantized models are there; a stopped run goes on from its model.
+    """
+    from quantcliff import tables
+    from quantcliff.diagnosis import dissect
+    from quantcliff.models import check_device
+
+    found = dissect.make(run, check_device(device))
+    tables.ship(found, shipped.about("quantcliff smollm2 dissect RUN", commit), dissect.FOLDER)
+    click.echo(f"The tables are shipped: {dissect.FOLDER}")
+
+
 @smollm2_group.command()
 @click.argument("run", type=FILE)
 def calibrate(run: Path) -> None:
