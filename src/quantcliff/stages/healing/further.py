@@ -157,6 +157,6 @@ def rules(table: pd.DataFrame, shipped: pd.DataFrame) -> dict[str, bool]:
     return {name: bool(one) for name, one in zip(RULES, held, strict=True)}
 
 
-def more(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def more(one: pd.Series | Mapping[str, float], other: pd.Series | Mapping[str, float]) -> bool:
     """Whether the estimate of one lies above the other's interval, and the other's below its own."""
     return one["estimate"] > other["high"] and other["estimate"] < one["low"]
