@@ -159,4 +159,4 @@ def rules(table: pd.DataFrame, shipped: pd.DataFrame) -> dict[str, bool]:
 
 def more(one: pd.Series | Mapping[str, float], other: pd.Series | Mapping[str, float]) -> bool:
     """Whether the estimate of one lies above the other's interval, and the other's below its own."""
-    return one["estimate"] > other["high"] and other["estimate"] < one["low"]
+    return bool(one["estimate"] > other["high"] and other["estimate"] < one["low"])
