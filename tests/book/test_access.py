@@ -29,7 +29,7 @@ alt.Chart(pd.DataFrame({"a": [1, 2]})).mark_point().encode(x="a:Q").properties(d
 
 
 def test_ranges_are_those_of_the_data():
-    lines = charts.lines(TABLE, alt.X("layer:O"), PERCENT, alt.value("red"))
+    lines = charts.lines(TABLE, alt.X("layer:O"), PERCENT, alt.Color())
     assert ranges(lines) == "Drawn: answers kept 0% to 60%."
     assert ranges(alt.Chart(TABLE.assign(share=[3.0, 1234.5])).mark_point().encode(y="share:Q")) == (
         "Drawn: share 3 to 1.23e+03."
