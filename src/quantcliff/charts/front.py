@@ -34,7 +34,9 @@ def cliff(table: pd.DataFrame) -> alt.LayerChart:
     line = base.mark_line(point=True, strokeWidth=2.5).encode(
         y=alt.Y("kept:Q", title="answers kept", axis=percent, scale=alt.Scale(domain=[0, 1])),
         strokeDash=alt.StrokeDash(
-            "method:N", title="method", legend=alt.Legend(symbolType="stroke", symbolSize=300, columns=3),
+            "method:N", title="method", legend=alt.Legend(
+                symbolType="stroke", symbolSize=300, columns=3, orient="bottom"
+            ),
             scale=alt.Scale(domain=methods, range=[DASHES.get(name, [1, 0]) for name in methods]),
         ),
         tooltip=[
