@@ -266,7 +266,7 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
         step = f"{bits[most]:g} to {bits[most + 1]:g} bits"
         rows.append({"model": model, "stage": line if stage == PARTS else NAMES[stage], "step": step,
                      "share": change[most] / change.sum()})  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["model", "stage", "step", "share"])
 
 
 NAMES = {KEPT: "answers kept", LENS: "rank after the last layer", PATCH: "answers back, clean half-way up",
