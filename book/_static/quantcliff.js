@@ -11,6 +11,7 @@
       title.parentNode.setAttribute("aria-hidden", "true");
       title.remove();
     });
+    each(".citation-list[role=list]", list => list.removeAttribute("role"));  // its entries have a role of their own
     each("summary:not([aria-label])", summary => {  // an arrow beside a page that has pages below it
       const page = summary.closest("li")?.querySelector("a");
       if (!summary.innerText.trim() && page) summary.setAttribute("aria-label", `Pages below ${page.innerText.trim()}`);

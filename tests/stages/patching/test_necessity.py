@@ -128,7 +128,7 @@ def test_the_table_of_a_study(tiny_llama: Path, tmp_path: Path) -> None:
     assert alike["rtn-8bit-g16"] > 0.99 > alike["rtn-2bit-g16"]
     assert len(found[found["measure"] == "dependence"]) == 3 * 2 * 3
     spec = charts.necessity(found, "last_subject").to_dict()
-    assert spec["title"][0] == "One layer silenced at the last subject token" and "32 bits" in spec["description"]
+    assert spec["title"][0] == "One layer silenced at the last subject token" and "8 bits" in spec["description"]
     study.known = Probes(probes.input_ids, probes.answers, np.tile([-1, -1], (10, 1)), table, pd.DataFrame())
     study.__dict__.pop("inside", None)
     assert necessity.measure(study, n_prompts=7).empty
