@@ -52,6 +52,7 @@
   addEventListener("load", () => {
     name();
     reach();
+    each(".theme-switch-button", button => new MutationObserver(name).observe(button, { childList: true, subtree: true }));
     new ResizeObserver(settle).observe(document.querySelector("main") ?? document.body);
   });
 

@@ -217,7 +217,7 @@ def donors(table: pd.DataFrame) -> Row:
     rows = rows.assign(line=rows["donor"].map({key: name for key, (name, _) in DONORS.items()}))
     held = [pair for key, pair in DONORS.items() if key in set(rows["donor"])]
     scale = alt.Scale(domain=[name for name, _ in held], range=[color for _, color in held])
-    color = alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=2))
+    color = alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=1))
     y = alt.Y("estimate:Q", title="gain in probability", axis=alt.Axis(format="+.0%"))
     tips = [alt.Tooltip("line", title="donor"), *TIPS[1:]]
     made = []

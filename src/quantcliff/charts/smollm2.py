@@ -33,7 +33,7 @@ def verdict_map(verdicts: pd.DataFrame) -> alt.LayerChart:
         y=alt.Y("row:N", sort=None, title=None, axis=alt.Axis(labelLimit=200)),
         tooltip=["model", "method", "bits", alt.Tooltip("mode", title="verdict"), alt.Tooltip("kept", format=".1%")],
     )
-    legend = alt.Legend(columns=2, orient="top", labelLimit=200)
+    legend = alt.Legend(columns=1, orient="top", labelLimit=200)
     cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
         color=alt.Color("mode:N", title=None, scale=scale, legend=legend)
     )
