@@ -50,7 +50,7 @@ def test_groups_side_by_side_stand_apart():
 def test_finish_wraps_the_title_describes_and_stretches():
     single = charts.finish(alt.Chart(TABLE).mark_point(), "word " * 20, "What it shows.").to_dict()
     assert max(map(len, single["title"])) <= 48
-    assert (single["description"], single["width"], single["height"]) == ("What it shows.", "container", 260)
+    assert (single["description"], single["width"], single["height"]) == ("What it shows.", "container", 240)
     pair = charts.finish(alt.hconcat(alt.Chart(TABLE).mark_point(), alt.Chart(TABLE).mark_bar()), "T", "D").to_dict()
     assert "width" not in pair
     assert pair["description"] == "D"

@@ -33,7 +33,7 @@ def verdict_map(verdicts: pd.DataFrame) -> alt.LayerChart:
         y=alt.Y("row:N", sort=None, title=None, axis=alt.Axis(labelLimit=200)),
         tooltip=["model", "method", "bits", alt.Tooltip("mode", title="verdict"), alt.Tooltip("kept", format=".1%")],
     )
-    legend = alt.Legend(columns=1, orient="top", labelLimit=200)
+    legend = alt.Legend(columns=2, orient="top", labelLimit=200)
     cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
         color=alt.Color("mode:N", title=None, scale=scale, legend=legend)
     )
@@ -65,7 +65,8 @@ def over_depth(tables: Mapping[str, pd.DataFrame], signal: str, words: str, meth
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[["model", "bits", "layer", "depth", "value", "low", "high"]]
     names = list(dict.fromkeys(rows["model"]))
-    dash = alt.StrokeDash("model:N", title=None, scale=alt.Scale(domain=names, range=[[1, 0], [5, 3], [2, 2]]))
+    dashes, below = alt.Scale(domain=names, range=[[1, 0], [5, 3], [2, 2]]), alt.Legend(orient="bottom", columns=1)
+    dash = alt.StrokeDash("model:N", title=None, scale=dashes, legend=below)
     scale = alt.Scale(domain=[min(0.0, float(rows["value"].min())), 1])
     tips = ["model", "bits", "layer", *(alt.Tooltip(name, format=".2f") for name in ("value", "low", "high"))]
     base = alt.Chart(rows).encode(

@@ -53,7 +53,7 @@ def theme() -> alt.theme.ThemeConfig:
         "config": {
             "background": "transparent",
             "font": "-apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
-            "view": {"stroke": None, "continuousHeight": 260},
+            "view": {"stroke": None, "continuousHeight": 240},
             "axis": {
                 **text,
                 **lines,
@@ -77,7 +77,7 @@ def theme() -> alt.theme.ThemeConfig:
     }
 
 
-def finish(chart: AnyChart, title: str, description: str, height: int | None = 260) -> AnyChart:
+def finish(chart: AnyChart, title: str, description: str, height: int | None = 240) -> AnyChart:
     """Title (wrapped to fit a phone), alternative text, and the width of the column around the chart.
 
     Facets and concatenations cannot stretch: they keep the widths of their parts, and the page lets them scroll.
