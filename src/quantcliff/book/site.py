@@ -166,7 +166,6 @@ def assemble(
     sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
     sphinx["html_extra_path"] = [*sphinx.get("html_extra_path", []), twins.EXTRA]
     sphinx.setdefault("html_theme_options", {}).update(twins.launching(url := twins.repository(config)))
-    (out / twins.EXTRA).mkdir()
     twins.write(book, out / twins.EXTRA, url)
     if subtitle:
         config["title"] = f"{config['title']}: {subtitle}"

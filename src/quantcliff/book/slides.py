@@ -17,12 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import altair
 import jinja2
 import vl_convert
 from bs4 import BeautifulSoup, Tag
 
 from quantcliff.book.offline import MATHJAX, mathjax
+from quantcliff.charts.bundle import VEGALITE
 
 FOLDER, ASSETS = "slides", "assets"
 """Where a site has its decks, and what lies beside them."""
@@ -178,8 +178,7 @@ def picture(spec: dict[str, Any]) -> str:
     """A chart as an image that needs nothing else, with the text that describes it."""
     if spec.get("width") == "container":
         spec = {**spec, "width": WIDTH}
-    minor = ".".join(altair.VEGALITE_VERSION.split(".")[:2])
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=minor)
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE)
     code = base64.b64encode(svg.encode()).decode()
     words = str(spec.get("description", ""))
     return str(BeautifulSoup().new_tag("img", src=f"data:image/svg+xml;base64,{code}", alt=words))

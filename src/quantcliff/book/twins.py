@@ -101,6 +101,7 @@ def _explained(line: str) -> str:
 
 def write(book: Book, folder: Path, url: str = "") -> list[Path]:
     """All twins under `folder`, at their chapters' paths (`book/macro.ipynb`); returns their files."""
+    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for chapter in filter(has_twin, book.chapters):
         file = folder / chapter.file.relative_to(book.root).with_suffix(".ipynb")

@@ -3,13 +3,15 @@
 import altair
 import vl_convert
 
+VEGALITE = ".".join(altair.VEGALITE_VERSION.split(".")[:2])
+"""The version of Vega-Lite that Altair writes for, as vl-convert names it."""
+
 
 def vega_bundle() -> str:
     """One script that defines `vega`, `vegaLite` and `vegaEmbed` in the versions Altair asks for."""
-    minor = ".".join(altair.VEGALITE_VERSION.split(".")[:2])
     versions = (
         f'var VEGA_DEBUG={{vega_version:"{altair.VEGA_VERSION}",'
         f'vegalite_version:"{altair.VEGALITE_VERSION}",vegaembed_version:"{altair.VEGAEMBED_VERSION}"}};'
     )
-    bundle = vl_convert.javascript_bundle(vl_version=minor)  # type: ignore[call-arg]
+    bundle = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
     return f"(function(){{{bundle}\n}})();\n{versions}\n"
