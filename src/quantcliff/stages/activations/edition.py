@@ -29,7 +29,10 @@ LOOKUP = "KV2"
 AGAIN = ("W16A4", "K2", "KV2")
 """Ways of SmolLM2 whose deciding questions were asked again, of more answers."""
 
-SIZES = {"n_facts": 150, "n_prompts": 24, "n_again": 100, "n_questions": 40}
+CIRCUIT = ("W16A8", "W16A4", "W16A4 rotated", "K2", "V2")
+"""Ways in which induction heads and copying are looked at, beside weights alone."""
+
+SIZES = {"n_facts": 150, "n_prompts": 24, "n_again": 100, "n_questions": 120}
 """Of SmolLM2, which takes long: facts asked, prompts looked into, questions of a task."""
 
 
@@ -63,11 +66,11 @@ def all_ways(study: Study) -> list[Way]:
 
 
 def some_ways(study: Study) -> list[Way]:
-    """Those tried on SmolLM2, the telling ones first; its weights alone stand in the tables of its own edition."""
+    """Those tried on SmolLM2, the telling ones first."""
     by_width = {width: cache((width,)) for width in (2, 3, 4)}
     return [
-        *inputs((8, 4)), *static(scales(study), (8,)), *by_width[2], *repaired(), *_alone(by_width[3]),
-        *together(((8, 8), (4, 4))), *_alone(by_width[4]),
+        *inputs((8, 4)), *static(scales(study), (8,)), *by_width[2], *repaired(), *_alone(by_width[3]), *together(),
+        *_alone(by_width[4]), *weights_alone(),
     ]  # fmt: skip
 
 
@@ -77,7 +80,8 @@ def _alone(ways: list[Way]) -> list[Way]:
 
 
 def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
-    """SmolLM2's tables: `ways`, `massive`, `again`, `tasks`, `heads`, `lookup`; a stopped run goes on from its way.
+    """SmolLM2's tables: `ways`, `massive`, `again`, `tasks`, `heads`, `lookup`, `circuit`; a stopped run goes on from
+    its way.
 
     Raises:
         InputError: SmolLM2 is not on this machine.
@@ -96,6 +100,7 @@ def make(run: Path, device: str = "auto") -> dict[str, pd.DataFrame]:
         "tasks": tasks.falls(asked, [study.parameters.facts, *TASKS, "tasks:two-hop"], labels),
         "heads": tasks.heads(study, labels),
         "lookup": lookup.measure(study, LOOKUP, SIZES["n_prompts"]),
+        "circuit": tasks.circuit(asked, study, [way for way in ways if way.label in CIRCUIT]),
     }
 
 

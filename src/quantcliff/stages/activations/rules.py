@@ -53,6 +53,20 @@ More than recall:
 - *Collapse loses the induction heads*: heads that put more than 30% of their attention on what followed the same token
   before (`HEADS`, full precision, random strings twice over) keep less than half of it on average at 2 bits, and more
   than half of it at 4 bits.
+
+Added before SmolLM2's remaining ways were run (W8A8, W4A8, W4A4, the cache at 4 bits, its weights alone asked the same
+facts) and before any circuit was looked at with quantized inputs or cache. Of the embedded model the ways of the first
+two rules had been seen.
+
+- *Together, the worse part decides*: where weights and inputs are both quantized, the mode is that of whichever of the
+  two keeps fewer answers by itself. Expected on SmolLM2: W8A8 and W4A8 degradation, W4A4 collapse, as its inputs alone.
+- *Losses multiply*: what both keep together is the product of what each keeps, within its interval. Where a part keeps
+  nothing this says nothing.
+- *Keys cost more than values at every width*: at 4, 3 and 2 bits by token keys keep fewer answers. Holds if so at all
+  widths; refuted by one at which they keep more, beyond both intervals.
+- *The circuit goes where answers go*: of the ways of `edition.CIRCUIT`, those that keep less than a tenth of the
+  answers leave the induction heads less than half of their attention, whatever the mode, and the others more than half.
+  If it holds, losing the circuit is not a mark of collapse: 2-bit keys lose it and are a degradation.
 """
 
 FEWEST_LOST = 10

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from quantcliff import stats
 from quantcliff.probes import tasks
 from quantcliff.stages.activations.rules import HEADS
+from quantcliff.stages.activations.ways import Way, add
 from quantcliff.stages.macro import majority_guess
 from quantcliff.study import FULL, Study
 from quantcliff.tracing import Runner, site
@@ -80,3 +81,32 @@ def heads(study: Study, labels: Sequence[str]) -> pd.DataFrame:
         own = full if label == FULL else induction(study.runner(label), study.seed)
         rows += [(label, int(layer), int(head), float(own[layer, head])) for layer, head in chosen]
     return pd.DataFrame(rows, columns=["variant", "layer", "head", "score"])
+
+
+COPYING = f"{tasks.PREFIX}induction"
+
+
+def circuit(study_of: Callable[[str], Study], study: Study, ways: Sequence[Way]) -> pd.DataFrame:
+    """What ways of quantizing inputs or cache leave of the induction heads, and of copying.
+
+    Args:
+        study_of: as for `falls`.
+
+    Returns:
+        way; score, score_low, score_high (mean attention of full precision's induction heads, bootstrap over heads),
+        share (of what they pay in full precision), n (heads); kept, kept_low, kept_high (of the strings that full
+        precision copies rightly, Wilson), known. No rows where full precision has no such head.
+    """
+    own, copying = add(study, ways), study_of(COPYING)
+    labels = add(copying, ways)
+    scores = heads(study, list(own.values())).groupby("variant")["score"]
+    right = (copying.scores(FULL)["rank"] == 1).to_numpy()
+    rows = []
+    for way, label in own.items() if len(scores) else ():
+        found = scores.get_group(label).to_numpy()
+        share = found.mean() / scores.get_group(FULL).mean()
+        kept = stats.share((copying.scores(labels[way])["rank"] == 1).to_numpy()[right])
+        mean = map(float, stats.bootstrap_mean(found, study.seed))
+        rows.append((way, *mean, share, len(found), *map(float, kept), int(right.sum())))
+    names = ["score", "score_low", "score_high", "share", "n", "kept", "kept_low", "kept_high", "known"]
+    return pd.DataFrame(rows, columns=["way", *names])
