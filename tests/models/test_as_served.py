@@ -76,10 +76,12 @@ def test_the_cache(tiny_llama: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "group",
     [
-        {"input_activations": W8A8, "targets": ["re:.*q_proj"]},
         {"input_activations": W8A8, "output_activations": W8A8},
-        {"input_activations": W8A8 | {"type": "float", "num_bits": 4, "strategy": "group", "group_size": 32}},
+        {"input_activations": W8A8 | {"type": "float", "num_bits": 6}},
+        {"input_activations": W8A8 | {"strategy": "group", "group_size": 48}},
+        {"input_activations": W8A8 | {"strategy": "tensor_group", "group_size": 16, "dynamic": "local"}},
         {"input_activations": W8A8 | {"scale_dtype": "torch.uint8"}},
+        {"input_activations": W8A8, "targets": ["re:.*self_attn$"]},
         {"input_activations": FIXED | {"symmetric": False}},
         {},
     ],
@@ -90,11 +92,35 @@ def test_what_cannot_be_run_as_it_is_served(tiny_llama: Path, tmp_path: Path, gr
     assert bool(beside.left_out(folder)) == bool(group)
 
 
-def test_layers_that_are_left_out_keep_all_from_being_run(tiny_llama: Path, tmp_path: Path) -> None:
-    folder = folder_with(
-        tiny_llama, tmp_path / "f", {"input_activations": W8A8}, ignore=["lm_head", "model.layers.0.mlp.up_proj"]
+def test_each_layer_has_the_scheme_that_compressed_tensors_would_give_it(tiny_llama: Path, tmp_path: Path) -> None:
+    """By exact name before pattern before class; layers that are ignored have none."""
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+
+    four, six = W8A8 | {"num_bits": 4}, W8A8 | {"num_bits": 6}
+    weights = W8A8 | {"strategy": "channel", "dynamic": False}
+    groups = {
+        "group_0": {"targets": ["Linear"], "weights": weights, "input_activations": W8A8},
+        "group_1": {"targets": ["re:.*mlp.*"], "weights": weights, "input_activations": four},
+        "group_2": {"targets": ["model.layers.1.mlp.up_proj"], "weights": weights, "input_activations": six},
+        "group_3": {"targets": ["re:.*v_proj$"], "weights": weights},
+    }
+    ignore = ["lm_head", "re:.*layers.0.self_attn.*"]
+    folder = folder_with(tiny_llama, tmp_path / "f", config_groups=groups, ignore=ignore)
+    hf = models.load(tiny_llama).hf
+    config = QuantizationConfig(config_groups=groups, ignore=ignore)
+    apply_quantization_config(hf, config, show_progress=False)
+    own = {name: getattr(hf.get_submodule(name), "quantization_scheme", None) for name in linears(hf.config)}
+    expected = {
+        name: scheme.input_activations.num_bits for name, scheme in own.items() if scheme and scheme.input_activations
+    }
+    served = served_of(folder)
+    assert served and served.inputs is None and beside.left_out(folder) == []
+    assert {name: settings["num_bits"] for name, settings in served.inputs_of.items()} == expected
+    assert expected["model.layers.1.mlp.up_proj"] == 6 and "model.layers.0.self_attn.q_proj" not in expected
+    assert "model.layers.1.self_attn.v_proj" not in expected
+    assert served.words == (
+        "inputs of 6 linear layers in 8 bits, inputs of 1 linear layer in 6 bits, inputs of 8 linear layers in 4 bits"
     )
-    assert served_of(folder) is None
     assert served_of(tiny_llama) is None
 
 

@@ -25,7 +25,7 @@ def left_out(folder: Path) -> list[str]:
     found = []
     for group in stated.get("config_groups", {}).values():
         for kind, words in (("input_activations", "inputs"), ("output_activations", "outputs")):
-            if (scheme := group.get(kind)) and not (kind == "input_activations" and run.inputs):
+            if (scheme := group.get(kind)) and not (kind == "input_activations" and (run.inputs or run.inputs_of)):
                 how = "as they come" if scheme.get("dynamic") else "with scales that stand in the file"
                 found.append(
                     f"activations are quantized too ({words} of its layers, {_words(scheme)}, {how}); that is left out "

@@ -1,22 +1,22 @@
 """What a compressed-tensors checkpoint quantizes beside its weights, read from its files as a server would run it.
 
-Only what `Served` can say: one scheme for the inputs of all linear layers, one for all keys and values, in whole
-numbers or 8-bit floats, with scales that come with the inputs, or one to a tensor that stands in the file. NVFP4 and
-MXFP4, which scale their inputs in two steps or by powers of two, schemes that differ from layer to layer, and outputs
-are not run.
+Inputs of linear layers, each layer by the scheme that compressed-tensors itself would give it: whole numbers, or floats
+of 8 and 4 bits (FP8, MXFP8, NVFP4, MXFP4), with scales that come with the inputs, or one to a tensor that stands in the
+file, or both (NVFP4). Keys and values by one scheme. All or nothing of either: where one layer's inputs cannot be run
+(outputs quantized too, scales with zero points or by channel in the file, a scale that is missing, experts that are
+stacked), no layer's are.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 
 from quantcliff.models.folders import config_of, folder_of, stated_of
-from quantcliff.models.linears import linears
-from quantcliff.models.served import Served
-
-HEADS = {"lm_head"}
+from quantcliff.models.linears import every_linear, has_stacked_experts, linears
+from quantcliff.models.served import Served, Settings
 
 
 def served_of(source: str | Path) -> Served | None:
@@ -27,31 +27,53 @@ def served_of(source: str | Path) -> Served | None:
         return None
     inputs, scales = _inputs(folder, stated)
     states, more = _states(folder, stated)
-    if inputs is None and states is None:
+    if not inputs and states is None:
         return None
-    return Served(inputs=inputs, keys=states, values=states, scales={**scales, **more})
+    names, settings = linears(config_of(folder)), list(inputs.values())
+    alike = set(inputs) == set(names) and all(each == settings[0] for each in settings)
+    how: dict[str, Any] = {"inputs": settings[0]} if alike else {"inputs_of": inputs}
+    return Served(**how, keys=states, values=states, scales={**scales, **more})
 
 
-Found = tuple[dict[str, Any] | None, dict[str, float]]
+def _inputs(folder: Path, stated: Mapping[str, Any]) -> tuple[dict[str, Settings], dict[str, float]]:
+    """Settings by full module name, and the scales that stand in the file."""
+    config = config_of(folder)
+    sizes, groups = every_linear(config), list(stated.get("config_groups", {}).values())
+    schemes = {name: group for name in sizes if (group := _scheme(name, groups, stated.get("ignore") or ()))}
+    found = {name: group["input_activations"] for name, group in schemes.items() if group.get("input_activations")}
+    reading = [group for group in groups if group.get("input_activations") or group.get("output_activations")]
+    known = all(any(group is own for own in schemes.values()) for group in reading)
+    whole = known and not any(group.get("output_activations") for group in groups) and not has_stacked_experts(config)
+    if not whole or not all(_runs(settings, sizes[name][1]) for name, settings in found.items()):
+        return {}, {}
+    kinds = {True: None, False: "input_scale", "local": "input_global_scale"}
+    asked = {kind: _scales(folder, kind) for kind in kinds.values() if kind}
+    needed = {name: kind for name, settings in found.items() if (kind := kinds[settings.get("dynamic", False)])}
+    if any(name not in asked[kind] for name, kind in needed.items()):
+        return {}, {}
+    return found, {name: asked[kind][name] for name, kind in needed.items()}
 
 
-def _inputs(folder: Path, stated: Mapping[str, Any]) -> Found:
-    groups = list(stated.get("config_groups", {}).values())
-    own = [group.get("input_activations") for group in groups]
-    whole = len(groups) == 1 and groups[0].get("targets") == ["Linear"] and set(stated.get("ignore") or ()) <= HEADS
-    if not whole or not own[0] or groups[0].get("output_activations"):
-        return None, {}
-    if not _simple(own[0], ("token", "group", "tensor")):
-        return None, {}
-    if own[0].get("dynamic"):
-        return own[0], {}
-    scales = _scales(folder, "input_scale")
-    return (own[0], scales) if set(linears(config_of(folder))) <= set(scales) else (None, {})
+def _scheme(name: str, groups: list[dict[str, Any]], ignore: list[str] | tuple[str, ...]) -> dict[str, Any] | None:
+    """The group that compressed-tensors would give a linear layer: by exact name, then by pattern, then by class."""
+    from compressed_tensors.utils.match import is_match, match_targets
+
+    linear = torch.nn.Linear(1, 1, device="meta")
+    by_target = {target: group for group in groups for target in group.get("targets", ())}
+    targets = match_targets(name, linear, by_target)
+    return by_target[targets[0]] if targets and not is_match(name, linear, ignore) else None
 
 
-def _states(folder: Path, stated: Mapping[str, Any]) -> Found:
+def _runs(settings: Settings, columns: int) -> bool:
+    """Whether inputs of so many columns can be rounded by these settings."""
+    if not _simple(settings, {True: ("token", "group", "tensor"), "local": ("tensor_group",), False: ("tensor",)}):
+        return False
+    return columns % (settings.get("group_size") or 1) == 0
+
+
+def _states(folder: Path, stated: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, float]]:
     scheme = stated.get("kv_cache_scheme")
-    if not scheme or not _simple(scheme, ("tensor", "group") if scheme.get("dynamic") else ("tensor",)):
+    if not scheme or not _simple(scheme, {True: ("tensor", "group"), False: ("tensor",)}):
         return None, {}
     if scheme.get("dynamic"):
         return scheme, {}
@@ -62,12 +84,14 @@ def _states(folder: Path, stated: Mapping[str, Any]) -> Found:
     return scheme, {f"{name}.{kind}": scale for kind, found in both for name, scale in found.items()}
 
 
-def _simple(scheme: Mapping[str, Any], strategies: tuple[str, ...]) -> bool:
-    """Whether its numbers are rounded to plain steps, with no zero points but those that come with the inputs."""
-    kind, bits = scheme.get("type", "int"), scheme.get("num_bits", 8)
-    plain = scheme.get("scale_dtype") is None and (kind == "int" or (kind == "float" and bits == 8))
-    steady = scheme.get("dynamic") is True or bool(scheme.get("symmetric", True))
-    return plain and steady and scheme.get("strategy") in strategies
+def _simple(scheme: Settings, strategies: Mapping[bool | str, tuple[str, ...]]) -> bool:
+    """Whether its numbers are rounded to plain steps, or to those of floats of 4 or 8 bits, with no zero points but
+    those that come with the inputs; `strategies`: those that can be run, by where scales come from."""
+    dynamic = scheme.get("dynamic", False)
+    whole = scheme.get("type", "int") == "int"
+    plain = scheme.get("scale_dtype") is None if whole else scheme.get("num_bits", 8) in (4, 8)
+    steady = dynamic is True or bool(scheme.get("symmetric", True))
+    return plain and steady and scheme.get("strategy") in strategies.get(dynamic, ())
 
 
 def _scales(folder: Path, kind: str) -> dict[str, float]:

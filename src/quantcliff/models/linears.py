@@ -20,6 +20,11 @@ def layer_of(name: str) -> int:
 
 def linears(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
     """(rows, columns) of every linear layer inside a decoder layer, by full module name; a row yields one output."""
+    return {name: size for name, size in every_linear(config).items() if LAYER.search(name)}
+
+
+def every_linear(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
+    """The same of all linear layers of the model, its head included."""
     return dict(_looked_at(type(config), config.to_json_string(use_diff=False))[0])  # type: ignore[arg-type]
 
 
@@ -30,13 +35,13 @@ def has_stacked_experts(config: PretrainedConfig) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _looked_at(kind: type[PretrainedConfig], config: str) -> tuple[dict[str, tuple[int, int]], bool]:
-    """Linear layers with their sizes, and whether there are stacked experts."""
+    """All linear layers with their sizes, and whether there are stacked experts."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(kind.from_dict(json.loads(config)))
     sizes = {
         name: (module.out_features, module.in_features)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and LAYER.search(name)
+        if isinstance(module, torch.nn.Linear)
     }
     return sizes, bool(stacks(model))
 

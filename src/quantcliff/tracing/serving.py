@@ -41,20 +41,19 @@ class Serving:
     def __init__(self, hf: PreTrainedModel, served: Served):
         self.hf, self.served = hf, served
         self.names = {module: name for name, module in hf.named_modules()}
-        if served.inputs:
-            for name in linears(hf.config):
-                self._inputs(name, hf.get_submodule(name))
+        for name, settings in served.inputs_at(linears(hf.config)).items():
+            self._inputs(name, settings, hf.get_submodule(name))
 
-    def _inputs(self, name: str, module: nn.Module) -> None:
+    def _inputs(self, name: str, settings: Settings, module: nn.Module) -> None:
         """Let a linear layer quantize what it reads. Its weights are shared: a turned one is a new one."""
         from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
         from compressed_tensors.quantization.lifecycle.initialize import initialize_module_for_quantization
 
-        assert isinstance(module, nn.Linear) and self.served.inputs
-        args = QuantizationArgs(**self.served.inputs)
+        assert isinstance(module, nn.Linear)
+        args = QuantizationArgs(**settings)
         initialize_module_for_quantization(module, QuantizationScheme(targets=["Linear"], input_activations=args))
-        if not args.dynamic:
-            module.get_parameter("input_scale").data.fill_(self.served.scales[name])
+        if args.dynamic is not True:  # "local": scales come with the inputs, in units of this one
+            module.get_parameter(f"input_{'global_' * bool(args.dynamic)}scale").data.fill_(self.served.scales[name])
         if self.served.rotated:
             turn = hadamard(module.in_features).to(module.weight)
             module.weight = nn.Parameter(module.weight.detach() @ turn, requires_grad=False)

@@ -23,8 +23,10 @@ HALF = 0.5
 
 SUM = ("their sum",)
 
-OFF: Mapping[str, Mapping[str, None]] = {"inputs": {"inputs": None}, "cache": {"keys": None, "values": None}}
-"""Parts beside the weights, and what of a `Served` is set to None when they are off."""
+OFF: Mapping[str, Mapping[str, object]] = {
+    "inputs": {"inputs": None, "inputs_of": {}}, "cache": {"keys": None, "values": None},
+}  # fmt: skip
+"""Parts beside the weights, and the fields of a `Served` when they are off."""
 
 
 def parts(pair: Pair) -> list[str]:
@@ -33,7 +35,7 @@ def parts(pair: Pair) -> list[str]:
     served = variant.served or Served()
     own = pair.study.model(pair.label).hf.state_dict()
     same = all(value.equal(own[name]) for name, value in pair.study.base.hf.state_dict().items())
-    found = [part for part, fields in OFF.items() if any(getattr(served, name) is not None for name in fields)]
+    found = [part for part, fields in OFF.items() if any(getattr(served, name) != off for name, off in fields.items())]
     return found if same else ["weights", *found]
 
 
