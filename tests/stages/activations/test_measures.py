@@ -109,6 +109,27 @@ def test_induction_heads_are_seen_where_they_look(study: Study, monkeypatch: pyt
     assert (ids[:, 0] == 0).all() and (ids[:, 1 : n + 1] == ids[:, n + 1 :]).all()
 
 
+def test_what_is_left_of_a_circuit(study: Study, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads that are made up: two of full precision, of which 3-bit inputs leave a third and 2-bit keys all."""
+    left = {FULL: 1.0, "W16A3": 1 / 3, "K2": 1.0}
+
+    def induction(runner: Runner, seed: int) -> np.ndarray:
+        return np.array([[0.6, 0.1], [0.2, 0.9]]) * left[runner.model.name]
+
+    monkeypatch.setattr(tasks, "induction", induction)
+    monkeypatch.setattr(tasks, "COPYING", "atlas")
+
+    def asked(source: str) -> Study:
+        return Study("atlas", method="rtn", bits="8", facts=source, n_facts=40, run=tmp_path)
+
+    found = tasks.circuit(asked, study, [*inputs([3]), *cache([2])[1:2]]).set_index("way")
+    assert found["share"].tolist() == pytest.approx([1 / 3, 1]) and found["n"].tolist() == [2, 2]
+    assert found["score"].tolist() == pytest.approx([0.25, 0.75])
+    assert (found["kept_low"] <= found["kept"]).all() and (found["kept"] < 1).all() and (found["known"] <= 40).all()
+    monkeypatch.setattr(tasks, "induction", lambda runner, seed: np.zeros((2, 2)))
+    assert tasks.circuit(asked, study, inputs([3])).empty
+
+
 def test_tasks_fall(study: Study, tmp_path) -> None:
     found = tasks.falls(lambda source: Study("atlas", method="rtn", bits="2", facts=source, n_facts=40, run=tmp_path),
                         ["atlas"], ["rtn-2bit-g128"])  # fmt: skip

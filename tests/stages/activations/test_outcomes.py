@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from quantcliff.charts import activations as charts
-from quantcliff.stages.activations.outcomes import FAILS, HOLDS, UNKNOWN, damaged, of_tasks, outcomes
+from quantcliff.stages.activations.outcomes import FAILS, HOLDS, UNKNOWN, damaged, of_circuit, of_tasks, outcomes
+from quantcliff.stages.activations.tasks import beside
 
 NAMES = ("kept", "forms", "responds", "repair", "where, in place", "jsd, in place", "miss, in place")
 
@@ -68,7 +69,8 @@ def found(*args: object, **kwargs: object) -> dict[str, str]:
 
 
 def test_everything_as_expected() -> None:
-    assert found() == dict.fromkeys(found(), HOLDS) | {"a third kind, lookup failure, is named": FAILS}
+    unasked = dict.fromkeys(("together, the worse part decides", "losses multiply"), UNKNOWN)
+    assert found() == dict.fromkeys(found(), HOLDS) | {"a third kind, lookup failure, is named": FAILS} | unasked
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,45 @@ def test_damaged_ways_have_intact_weights_and_lost_enough() -> None:
     assert "W16A4" in set(damaged(own)["way"])
 
 
+def test_weights_and_inputs_together() -> None:
+    def held(kept: float, **more: float) -> tuple[str, str]:
+        both = way("W4A4", kept, weights=4, what="weights and inputs", **more)
+        rules = found(None, way("W4A16", 0.6, weights=4, what="weights", how="rounded"), both)
+        return rules["together, the worse part decides"], rules["losses multiply"]
+
+    assert held(0.2) == (HOLDS, HOLDS), "0.6 of 0.3 is 0.18"
+    assert held(0.24) == (HOLDS, FAILS)
+    assert held(0.2, forms=0.5, responds=0.4) == (FAILS, HOLDS), "neither part is a collapse"
+    assert found(None, way("W2A4", 0.1, weights=2, what="weights and inputs"))["losses multiply"] == UNKNOWN, "one part"
+
+
+def test_keys_and_values_at_every_width() -> None:
+    def held(keys: dict[str, float], rest: float = 0.5) -> str:
+        own = table()
+        for label in ("K4", "K3", "K2"):
+            at = (own["way"] == label) & (own["measure"] == "kept")
+            kept = keys.get(label, rest)
+            own.loc[at, ["estimate", "low", "high"]] = [kept, kept - 0.05, kept + 0.05]
+        rules = outcomes(own, activations(), searched()).set_index("rule")["outcome"]
+        return str(rules["keys cost more than values at every width"])
+
+    assert held({}) == HOLDS, "values keep 60%"
+    assert held({"K4": 0.65}) == UNKNOWN
+    assert held({"K4": 0.71}) == FAILS
+
+
+def test_the_circuit() -> None:
+    own = table(None, way("K1", 0.05, what="keys"))
+
+    def held(gone: float, there: float) -> str:
+        rows = [("K1", gone), ("W16A4", there)]
+        return str(of_circuit(pd.DataFrame(rows, columns=["way", "share"]), own)["outcome"].iloc[0])
+
+    assert held(0.49, 0.5) == HOLDS
+    assert held(0.5, 0.5) == FAILS and held(0.1, 0.49) == FAILS
+    assert of_circuit(pd.DataFrame(columns=["way", "share"]), own)["outcome"].tolist() == [UNKNOWN]
+
+
 def falls(recall: float, induction: float) -> pd.DataFrame:
     rows = []
     for task, three in {"facts": recall, "tasks:induction": induction, "tasks:comparison": 0.0}.items():
@@ -156,6 +197,14 @@ def test_tasks_and_heads() -> None:
     assert held(0.8, 0.5, 0.5, 0.31) == [FAILS, FAILS]
     none = of_tasks(falls(0.5, 0.7).query("task != 'tasks:induction'"), heads(0.5, 0.1)[:0], "facts")
     assert none["outcome"].tolist() == [UNKNOWN, UNKNOWN]
+
+
+def test_tasks_beside_recall() -> None:
+    rows = falls(0.5, 0.7).query("task != 'tasks:comparison'")
+    assert beside(rows, "facts", 3) == {"more": ["tasks:induction"], "fewer": [], "as many": []}
+    groups = beside(falls(0.5, 0.58), "facts", 3)
+    assert groups == {"more": [], "fewer": ["tasks:comparison"], "as many": ["tasks:induction"]}
+    assert beside(rows, "facts", 2)["as many"] == ["tasks:induction"]
 
 
 def test_charts_say_in_words_what_they_show() -> None:

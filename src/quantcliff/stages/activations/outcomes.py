@@ -16,6 +16,9 @@ HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "cannot be told"
 REST = 0.1
 """Share in the largest channel at other tokens up to which activations at the first are its own."""
 
+GONE = 0.1
+"""Share of the answers below which they count as gone."""
+
 Outcome = tuple[str, str, str]
 """Rule, outcome, evidence in words."""
 
@@ -35,7 +38,7 @@ def outcomes(table: pd.DataFrame, activations: pd.DataFrame, searched: pd.DataFr
     Returns:
         rule, outcome (`HOLDS`, `FAILS`, `UNKNOWN`), evidence.
     """
-    rows = [*_massive(activations), *_modes(table, searched), *_scales(table), *_cache(table)]
+    rows = [*_massive(activations), *_modes(table, searched), *_scales(table), *_cache(table), *_together(table)]
     return pd.DataFrame(rows, columns=["rule", "outcome", "evidence"])
 
 
@@ -126,6 +129,32 @@ def _cache(table: pd.DataFrame) -> Iterator[Outcome]:
     words = f"{len(asked)} ways, the least {asked.min():.0%} ({asked.idxmin()})" if len(asked) else "none is damaged"
     cured = bool((asked >= BY_NAME["repair"].held_to).all()) if len(asked) else None
     yield "the cache can be repaired at any width", _said(cured), words
+    pairs = [("K" + width, "V" + width) for width in "432" if np.isfinite(value(table, "K" + width, "kept"))]
+    kept = {way: value(table, way, "kept") for pair in pairs for way in pair}
+    refuted = any(_beyond(table, keys, values)[0] for keys, values in pairs)
+    dearer = bool(pairs) and all(kept[keys] < kept[values] for keys, values in pairs)
+    words = "; ".join(f"{keys} {kept[keys]:.0%}, {values} {kept[values]:.0%}" for keys, values in pairs)
+    yield "keys cost more than values at every width", HOLDS if dearer else _said(False if refuted else None), words
+
+
+def _together(table: pd.DataFrame) -> Iterator[Outcome]:
+    """What weights and inputs do together, beside what each does by itself."""
+    mode, kept = modes(table), table[table["measure"] == "kept"].set_index("way")
+    both = {
+        way: (f"W{row['weights']}A16", f"W16A{row['bits']}")
+        for way, row in kept.iterrows()
+        if row["what"] == "weights and inputs"
+    }
+    both = {way: parts for way, parts in both.items() if set(parts) <= set(mode.index)}
+    worse = {way: min(parts, key=lambda part: kept.loc[part, "estimate"]) for way, parts in both.items()}
+    words = "; ".join(f"{way} {mode[way]}, {part} {mode[part]}" for way, part in worse.items()) or "not measured"
+    alike = all(mode[way] == mode[part] for way, part in worse.items())
+    yield "together, the worse part decides", _said(alike if worse else None), words
+    product = {way: float(np.prod([kept.loc[part, "estimate"] for part in parts])) for way, parts in both.items()}
+    product = {way: share for way, share in product.items() if share > 0}
+    inside = [kept.loc[way, "low"] <= share <= kept.loc[way, "high"] for way, share in product.items()]
+    words = "; ".join(f"{way} {kept.loc[way, 'estimate']:.0%}, foretold {share:.0%}" for way, share in product.items())
+    yield "losses multiply", _said(all(inside) if inside else None), words or "not measured"
 
 
 def of_tasks(falls: pd.DataFrame, heads: pd.DataFrame, recall: str) -> pd.DataFrame:
@@ -151,4 +180,17 @@ def of_tasks(falls: pd.DataFrame, heads: pd.DataFrame, recall: str) -> pd.DataFr
         )
     else:
         rows.append(("collapse loses the induction heads", UNKNOWN, "full precision has none"))
+    return pd.DataFrame(rows, columns=["rule", "outcome", "evidence"])
+
+
+def of_circuit(circuit: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The rule about induction heads with quantized inputs or cache.
+
+    Args:
+        circuit: of `tasks.circuit`; table: of `measures.measure`, which has the same ways.
+    """
+    few = [value(table, way, "kept") < GONE for way in circuit["way"]]
+    held = bool(((circuit["share"] < RETURNS) == few).all()) if len(circuit) else None
+    words = "; ".join(f"{row.way} {row.share:.0%}" for row in circuit.itertuples()) or "full precision has none"
+    rows = [("the circuit goes where answers go", _said(held), f"heads keep of their attention: {words}")]
     return pd.DataFrame(rows, columns=["rule", "outcome", "evidence"])

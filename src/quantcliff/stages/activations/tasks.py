@@ -48,6 +48,22 @@ def falls(study_of: Callable[[str], Study], sources: Sequence[str], labels: Sequ
     return pd.DataFrame(rows, columns=["task", "variant", "bits", *names[:3], "floor", "n", *names[3:], "known"])
 
 
+def beside(falls: pd.DataFrame, recall: str, bits: int) -> dict[str, list[str]]:
+    """Tasks that keep more of their answers at that width than recall, fewer, or as many, by both intervals.
+
+    Args:
+        falls: of `falls`, with those tasks alone that full precision does better than its floor; recall: its source.
+
+    Returns:
+        "more", "fewer", "as many" -> tasks, in the order of the table.
+    """
+    rows = falls[falls["bits"] == bits].set_index("task")
+    own, rest = rows.loc[recall], rows.drop(index=recall)
+    more, fewer = rest["kept_low"] > own["kept_high"], rest["kept_high"] < own["kept_low"]
+    groups = {"more": more, "fewer": fewer, "as many": ~(more | fewer)}
+    return {name: rest.index[of].tolist() for name, of in groups.items()}
+
+
 def induction(runner: Runner, seed: int = 0) -> Float[np.ndarray, "layer head"]:
     """Attention that each head pays, while it reads a random string again, to what followed the same token before;
     mean over tokens and strings. Chance is about 1 in 30."""
