@@ -157,7 +157,8 @@ def ahead(tables: Tables, of: str, random: str, measure: str) -> tuple[int, int]
     main = arms[arms["budget"] == MAIN].set_index("arm")
     if random not in main.index:
         return 0, 0
-    own, others = float(main.loc[of + COMPOSED, measure]), np.atleast_1d(main.loc[random, measure])
+    alike = of + COMPOSED if of + COMPOSED in main.index else of
+    own, others = float(main.loc[alike, measure]), np.atleast_1d(main.loc[random, measure])
     return int(((own > others) if measure == "kept" else (own < others)).sum()), len(others)
 
 
