@@ -35,7 +35,7 @@ DRAWN = ("random", "shuffled")
 
 COMPOSED = ", composed"
 
-RIVALS = ("dual", "fisher", "first", "last")
+RIVALS = ("first", "last", "dual", "fisher")
 """Tried at the main budget alone; `dual` where it was measured."""
 
 
@@ -126,12 +126,13 @@ class Race:
         size = self.subject.group_size
         yield from (Arm(f"gptq, {bits} bits", scheme=Scheme("gptq", bits, size)) for bits in (4, 3, 2))
         yield from (Arm(f"{method}, 4 bits", scheme=Scheme(method, 4, size)) for method in ("awq", "rtn"))
-        dual = bool((self.table["way"] == DUAL).any())
-        yield from (self.arm(name) for name in (*ACROSS, *RIVALS) if dual or name != "dual")
+        yield from (self.arm(name) for name in ACROSS)
         yield from (self.arm(name, budget) for budget in budgets if budget != MAIN for name in ACROSS)
         if draws and not self.composed:
             yield from (replace(self.arm(name), name=name + COMPOSED) for name in ("both", "general"))
         yield from (self.arm(name, draw=draw) for name in DRAWN for draw in range(draws))
+        dual = bool((self.table["way"] == DUAL).any())
+        yield from (self.arm(name) for name in RIVALS if dual or name != "dual")
 
     def is_composed(self, arm: Arm) -> bool:
         """Whether an arm is put together from models of one width."""

@@ -97,8 +97,8 @@ def make(study: Study) -> dict[str, pd.DataFrame]:
 def ran(race: Race, large: bool) -> dict[str, pd.DataFrame]:
     """`arms` (see `Race.row`), `pairs` (each arm of the main budget, and `both` at all of them, against the others) and
     `widths` (bits by arm and unit)."""
-    arms = list(race.arms(budgets=() if large else TRIED_BUDGETS))
-    rows = pd.DataFrame([race.row(arm) for arm in arms])
+    made = [(arm, race.row(arm)) for arm in race.arms(budgets=() if large else TRIED_BUDGETS)]
+    arms, rows = [arm for arm, _ in made], pd.DataFrame([row for _, row in made])
     both = {arm.budget: race.outcome(arm, race.tester) for arm in arms if arm.name == "both"}
     pairs = []
     for arm in arms:
