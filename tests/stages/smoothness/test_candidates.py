@@ -47,12 +47,23 @@ def test_a_twin_has_the_entropy_it_is_asked_for() -> None:
 
 def test_a_neighbourhood_is_the_union_of_its_predictions() -> None:
     logits, own = P[:2].clamp(min=1e-9).log(), P[2:].clamp(min=1e-9).log()
-    found = candidates.around(own, [logits], 1.0)
+    (found,) = candidates.around(own, [logits], [1.0])
     assert found.union.tolist() == [[True] * 5] and found.sizes["union"].tolist() == [5]
     assert found.sizes["E2"].tolist() == [4]
     assert found.sizes["shift"][0] == pytest.approx((0.5 + 0.8) / 2, abs=1e-4)
-    sharp = candidates.around(own, [logits[:1]], 4.0)
+    (sharp,) = candidates.around(own, [logits[:1]], [4.0])
     assert sharp.union.tolist() == [[True, True, False, False, False]]
+
+
+def test_one_order_serves_all_temperatures() -> None:
+    draw = torch.Generator().manual_seed(0)
+    own, logits = 3 * torch.randn(2, 50, generator=draw), [3 * torch.randn(4, 50, generator=draw) for _ in range(2)]
+    taus = (0.5, 1.0, 2.0)
+    for tau, found in zip(taus, candidates.around(own, logits, taus), strict=True):
+        for start, part in enumerate(logits):
+            sets = candidates.nucleus(torch.softmax(tau * part, -1))
+            assert found.union[start].equal(sets.any(0)) and found.sizes["E2"][start] == sets.sum(-1).float().mean()
+    assert len({float(found.sizes["E2"].mean()) for found in candidates.around(own, logits, taus)}) == 3
 
 
 def test_shares_are_of_the_first() -> None:

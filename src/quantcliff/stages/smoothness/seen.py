@@ -170,8 +170,7 @@ class Looking:
         unions: list[dict[str, Tensor]] = [{} for _ in taus]
         for kind in (NEAR, RANDOM):
             logits = [candidates.next_logits(model.hf, rows) for rows in self.inputs.neighbours[kind]]
-            for number, tau in enumerate(taus):
-                found = candidates.around(own, logits, tau)
+            for number, found in enumerate(candidates.around(own, logits, taus)):
                 values[number] |= {(name, kind, NONE): numbers for name, numbers in found.sizes.items()}
                 unions[number][kind] = found.union
         for number, tau in enumerate(taus):
