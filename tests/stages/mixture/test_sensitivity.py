@@ -107,9 +107,14 @@ def test_arms_come_one_by_one(subject: Subject, table: pd.DataFrame) -> None:
 
 def test_fast_products_are_for_the_block_alone(subject: Subject) -> None:
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(KeyError), readings.products(readings.FAST):
-        assert torch.get_float32_matmul_precision() == readings.FAST
-        raise KeyError
+
+    def fail() -> None:
+        with readings.products(readings.FAST):
+            assert torch.get_float32_matmul_precision() == readings.FAST
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert torch.get_float32_matmul_precision() == before
     fast = replace(subject, precision=readings.FAST)
     assert fast.content() != subject.content() and fast.bench.precision == readings.FAST

@@ -115,7 +115,7 @@ def _said(held: bool, open_: bool = False) -> str:
 
 def of_measures(told: Told) -> list[tuple[str, str, str]]:
     """Rules 1, 4, 5 and 6: claim, outcome, figures."""
-    depth = told.depth
+    depth, trees, drawn = told.depth, told.cut("nodes"), told.cut("distinct")
     rows = [
         ("Smoothness falls with the bits", _said(told.falls()),
          f"finite slope beside full precision's, {told.words('slope', at=RADIUS, bits=told.bits)}"),
@@ -124,9 +124,9 @@ def of_measures(told: Told) -> list[tuple[str, str, str]]:
         rows += [
             (f"Candidates around a sequence get fewer ({twin})", _said(told.fewer("union", NEAR, twin)),
              f"union beside full precision's, {told.words('union', NEAR, twin=twin)}"),
-            (f"The decoding tree gets sparser ({twin})", _said(told.fewer("nodes", "", twin, depth), told.cut("nodes")),
+            (f"The decoding tree gets sparser ({twin})", _said(told.fewer("nodes", "", twin, depth), trees),
              f"nodes at depth {depth:.0f}, {told.words('nodes', at=depth, twin=twin)}"),
-            (f"Distinct continuations get fewer ({twin})", _said(told.fewer("distinct", "", twin), told.cut("distinct")),
+            (f"Distinct continuations get fewer ({twin})", _said(told.fewer("distinct", "", twin), drawn),
              told.words("distinct", twin=twin)),
         ]  # fmt: skip
     rows += [
