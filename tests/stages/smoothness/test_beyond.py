@@ -67,10 +67,11 @@ def test_samples_are_as_if_each_were_drawn_by_hand() -> None:
 def test_blocks_are_drawn_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beyond, "RESAMPLES", 50)
     grid, draw = cells(24), np.random.default_rng(0)
+    grid["group_size"] = grid["group_size"].where(grid.index >= 6, 32)  # blocks of 2, and of more
     members = list(pd.Series(range(24)).groupby(beyond.blocks(grid)).indices.values())
     columns, found = grid[["own", "kept", "text_kl"]].to_numpy(), []
     for _ in range(50):
-        rows = np.concatenate([members[block] for block in draw.integers(12, size=12)])
+        rows = np.concatenate([members[block] for block in draw.integers(len(members), size=len(members))])
         found.append(drawn_by_hand(*columns[rows, :2].T, columns[rows, 2:]))
     interval = beyond.between(grid, "own", ["text_kl"], 0.9)
     assert list(interval[1:]) == pytest.approx(list(np.quantile(found, [0.05, 0.95])), abs=1e-9)
