@@ -22,6 +22,7 @@ from quantcliff.stages.smoothness import (
     RADIUS,
     RANDOM,
     Bench,
+    Inputs,
     Sizes,
     edition,
     slopes,
@@ -138,10 +139,12 @@ def test_other_checkpoints_stand_beside(study: Study, table: pd.DataFrame, monke
     )
 
 
-def test_a_study_without_text_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_running_text_the_calibration_text_is_read(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "running_text", lambda study: [])
+    wanted = Inputs.of(study.base, study.calibration_text, SMALL)
+    assert Bench(study, SMALL).inputs.ids.equal(wanted.ids)
     with pytest.raises(InputError, match="give a text file as calibration, or as text"):
-        _ = Bench(study, SMALL).inputs
+        Inputs.of(study.base, [], SMALL)
 
 
 def test_a_cell_is_the_same_numbers(study: Study, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,8 @@ def test_claims_are_about_the_low_widths_there_are() -> None:
     told = Told(four, methods=("rtn",), bits=(8, 4))
     assert list(told.low) == [4] and list(Told(four, bits=(8, 4, 3, 2)).low) == [3, 2]
     assert smoothness.claims_of(told)["figures"].str.contains("4 bits").any()
+    one = smoothness.claims_of(Told(made_up(USUAL).query("bits == 8"), methods=("rtn",), bits=(8,)))
+    assert one["outcome"].iloc[0] == module.OPEN, "one width has no steps"
 
 
 def test_smollm2s_table_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ class Bench:
 
     @cached_property
     def inputs(self) -> Inputs:
-        """Raises InputError where the study has no running text."""
-        return Inputs.of(self.study.base, running_text(self.study), self.sizes, self.study.seed)
+        """Of running text, or where a study has none of its calibration text."""
+        text = running_text(self.study) or self.study.calibration_text
+        return Inputs.of(self.study.base, text, self.sizes, self.study.seed)
 
     @cached_property
     def looking(self) -> Looking:

@@ -67,7 +67,9 @@ class Told:
         return float(self.table.loc[self.table["measure"] == "nodes", "at"].max())
 
     def falls(self) -> bool:
-        """Rule 1."""
+        """Rule 1; one width has no steps."""
+        if len(self.bits) < 2:
+            return False
         for method in self.methods:
             slopes = [abs(np.log(self.row(method, bits, "slope", at=RADIUS)["ratio"])) for bits in self.bits]
             turned = [self.row(method, bits, "direction", INSIDE)["estimate"] for bits in self.bits]
@@ -81,9 +83,10 @@ class Told:
 
     def lost(self) -> bool:
         """Rule 4, second half."""
+        widths = [bits for bits in self.bits if bits <= 4] or self.low
         for method in self.methods:
-            rows = [self.row(method, bits, "survival", NEAR) for bits in self.bits if bits <= 4]
-            chance = [self.row(method, bits, "survival_chance", NEAR)["high"] for bits in self.bits if bits <= 4]
+            rows = [self.row(method, bits, "survival", NEAR) for bits in widths]
+            chance = [self.row(method, bits, "survival_chance", NEAR)["high"] for bits in widths]
             inside = all(row["high"] < 1 and row["low"] > low for row, low in zip(rows, chance, strict=True))
             if not inside or not (np.diff([row["estimate"] for row in rows]) < 0).all():
                 return False
@@ -117,7 +120,7 @@ def of_measures(told: Told) -> list[tuple[str, str, str]]:
     """Rules 1, 4, 5 and 6: claim, outcome, figures."""
     depth, trees, drawn = told.depth, told.cut("nodes"), told.cut("distinct")
     rows = [
-        ("Smoothness falls with the bits", _said(told.falls()),
+        ("Smoothness falls with the bits", _said(told.falls(), len(told.bits) < 2),
          f"finite slope beside full precision's, {told.words('slope', at=RADIUS, bits=told.bits)}"),
     ]  # fmt: skip
     for twin in (PLAIN, MATCHED):
