@@ -120,6 +120,18 @@ def test_draws_follow_the_distribution(model: Model, starts: torch.Tensor) -> No
     assert (again == flat).all()
 
 
+@pytest.mark.parametrize("tau", [15.0, 20.0])
+def test_continuations_are_as_if_each_were_read_alone(model: Model, starts: torch.Tensor, tau: float) -> None:
+    samples, depth, draw = 6, 4, torch.Generator().manual_seed(2)
+    rows = starts.repeat_interleave(samples, 0)
+    for _ in range(depth):
+        p = torch.stack([probability(model, row, tau) for row in rows])
+        rows = torch.cat([rows, tree._drawn(p, draw)[:, None]], 1)
+    wanted = [len(set(map(tuple, own))) for own in rows.unflatten(0, (len(starts), samples)).tolist()]
+    assert tree.distinct(model.hf, starts, tau, depth, samples, 2).tolist() == wanted
+    assert 1 < np.mean(wanted) < samples, "some are alike and some are not"
+
+
 def test_neighbours_differ_in_one_inner_token(model: Model) -> None:
     sizes = Sizes(sequences=4, tokens=12, prefixes=3, prefix=9, places=4, near=5)
     found = Inputs.of(model, TEXT * 3, sizes)
