@@ -21,6 +21,10 @@ INSIDE = 800
 """Known facts whose activations are looked at; answers are counted over all of them."""
 
 
+MODELS_OF_A_PROCESS = VARIANTS_HELD + 3
+"""Models, by their bytes, that a process which measures variants may hold: while one is quantized, two more."""
+
+
 class Answers(Held):
     """Prompts, and what comes of asking them; every table is kept as soon as it is there."""
 
@@ -149,7 +153,7 @@ class Answers(Held):
             yield label
         on_cpu = self.base.hf.device.type == "cpu"
         size = self.base.hf.get_memory_footprint()
-        count = together.workers(len(first) - 1, (VARIANTS_HELD + 1) * size) if on_cpu else 0
+        count = together.workers(len(first) - 1, MODELS_OF_A_PROCESS * size) if on_cpu else 0
         done = set(first[:1])
         for label in together.together(work, first[1:], count) if count else ():
             done.add(label)
