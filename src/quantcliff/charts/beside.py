@@ -3,10 +3,12 @@
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts import palette
+from quantcliff.charts.palette import LETTERS
 from quantcliff.charts.theme import finish
 
-OUTCOMES = {"agrees": ("#0f7662", "="), "differs": ("#c0323a", "X"), "cannot be told": ("#737373", "?")}
-"""Outcome -> colour, and a mark that says the same; white letters stand out from all of them."""
+OUTCOMES = {"agrees": "=", "differs": "X", "cannot be told": "?"}
+"""Outcome -> a mark that says the same as its colour."""
 
 
 def agreement(table: pd.DataFrame) -> alt.LayerChart:
@@ -18,9 +20,8 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     of = table["says"].str.extract(r"(\(.+\))", expand=False).fillna("")  # whose, where a figure stands twice
     name = (table["figure"] + ", " + table["bits"].astype(str) + " bits " + of).str.strip()
     name = name.where(table["stage"] == "Repair", name.str.replace(r" \(.+\)", "", regex=True))
-    rows = table.assign(name=name, mark=table["outcome"].map({key: mark for key, (_, mark) in OUTCOMES.items()}))
+    rows = table.assign(name=name, mark=table["outcome"].map(OUTCOMES))
     rows = rows[["name", "says", "model", "here", "outcome", "mark"]]
-    scale = alt.Scale(domain=list(OUTCOMES), range=[color for color, _ in OUTCOMES.values()])
     base = alt.Chart(rows).encode(
         x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
         y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=210, labelOverlap=False)),
@@ -28,9 +29,9 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     )
     legend = alt.Legend(columns=1, orient="bottom")
     cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
-        color=alt.Color("outcome:N", title=None, scale=scale, legend=legend)
+        color=alt.Color("outcome:N", title=None, scale=palette.scale(OUTCOMES), legend=legend)
     )
-    marks = base.mark_text(color="white", fontSize=12, fontWeight="bold").encode(text="mark:N")
+    marks = base.mark_text(color=LETTERS, fontSize=12, fontWeight="bold").encode(text="mark:N")
     words = "; ".join(
         f"{model}: " + ", ".join(f"{count} {outcome}" for outcome, count in group["outcome"].value_counts().items())
         for model, group in rows.groupby("model", sort=False)
