@@ -94,7 +94,8 @@ def repairs(table: pd.DataFrame, ways: list[str], model: str = "this model") -> 
 
 def tasks(falls: pd.DataFrame) -> alt.LayerChart:
     """Share of full precision's right answers kept in each task, a point for each width; `tasks.falls`."""
-    rows = falls[falls["variant"] != "full"].assign(task=falls["task"].str.removeprefix("tasks:"))
+    named = falls["task"].where(falls["task"].str.startswith("tasks:"), "recall of facts").str.removeprefix("tasks:")
+    rows = falls.assign(task=named)[falls["variant"] != "full"]
     names = list(dict.fromkeys(rows["task"]))
     words = "; ".join(f"{row.task} at {row.bits} bits {row.kept:.0%}" for row in rows.itertuples())
     tips = ["task", "bits", *(alt.Tooltip(name, format=".1%") for name in ("kept", "kept_low", "kept_high"))]

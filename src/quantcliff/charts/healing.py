@@ -85,10 +85,12 @@ def smollm2(table: pd.DataFrame) -> alt.LayerChart:
     tips = ["model", alt.Tooltip("text:N", title="tokens"), *_tips()[1:]]
     words = "; ".join(f"{row.model}, {row.text} tokens: {row.estimate:.1%}" for row in rows.itertuples())
     line = lines(rows[own], x, y, color, tooltip=tips)
-    bars, points = intervals(rows[~own], x, y, color, tooltip=tips).layer
-    points = points.encode(shape=alt.Shape("arm:N", title=None, scale=shapes, legend=grey))
+    base = alt.Chart(rows[~own]).encode(x=x, color=color)
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title="answers kept"), y2="high:Q")
+    shape = alt.Shape("arm:N", title=None, scale=shapes, legend=grey)
     return finish(
-        alt.layer(line, bars, points), "SmolLM2 at 2 bits: what text brings back",
+        alt.layer(line, bars, base.mark_point(size=60).encode(y=y, shape=shape, tooltip=tips)),
+        "SmolLM2 at 2 bits: what text brings back",
         f"Share of full precision's right answers that SmolLM2 keeps at 2 bits: {words}.", height=240,
     )  # fmt: skip
 

@@ -74,7 +74,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
                  "format bug": NOTHING},
     "answers": {"yes": GOOD, "no": BAD, "inherited": "#116ef3", "own": "#9e56b3", "not asked": NOTHING},
     "agreement": {"agrees": GOOD, "differs": BAD, "cannot be told": NOTHING},
-    "stored weights": {"as rounding explains": FULL}
+    "stored weights": {"as rounding explains": NOTHING}
     | dict.fromkeys(("wrong order", "wrong values", "wrong scale", "wrong zero point", "error too large"), BAD),
 }  # fmt: skip
 """What stands side by side in a chart: name -> colour."""
