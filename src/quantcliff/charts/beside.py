@@ -1,5 +1,7 @@
 """The chart of agreement: every figure of a paper, and what became of it on each model."""
 
+import textwrap
+
 import altair as alt
 import pandas as pd
 
@@ -9,6 +11,9 @@ from quantcliff.charts.theme import finish
 
 OUTCOMES = {"agrees": "=", "differs": "X", "cannot be told": "?"}
 """Outcome -> a mark that says the same as its colour."""
+
+WIDE = 30
+"""Letters of a line of a row's name; longer names stand in two."""
 
 
 def agreement(table: pd.DataFrame) -> alt.LayerChart:
@@ -22,9 +27,11 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     name = name.where(table["stage"] == "Repair", name.str.replace(r" \(.+\)", "", regex=True))
     rows = table.assign(name=name, mark=table["outcome"].map(OUTCOMES))
     rows = rows[["name", "says", "model", "here", "outcome", "mark"]]
+    rows = rows.assign(row=["\n".join(textwrap.wrap(name, WIDE)) for name in rows["name"]])
+    axis = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=210, labelOverlap=False, labelLineHeight=11)
     base = alt.Chart(rows).encode(
         x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
-        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=210, labelOverlap=False)),
+        y=alt.Y("row:N", sort=None, title=None, axis=axis),
         tooltip=["name", alt.Tooltip("says", title="paper"), "model", "here", "outcome"],
     )
     legend = alt.Legend(columns=1, orient="bottom")
@@ -39,5 +46,5 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(cells, marks), "The paper's figures, and ours",
         f"One row per figure of the paper, one column per model, coloured by whether ours agrees. {words}.",
-        height=18 * rows["name"].nunique(),
+        height=26 * rows["name"].nunique(),
     )  # fmt: skip
