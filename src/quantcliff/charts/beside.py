@@ -1,7 +1,5 @@
 """The chart of agreement: every figure of a paper, and what became of it on each model."""
 
-import textwrap
-
 import altair as alt
 import pandas as pd
 
@@ -12,8 +10,8 @@ from quantcliff.charts.theme import finish
 OUTCOMES = {"agrees": "=", "differs": "X", "cannot be told": "?"}
 """Outcome -> a mark that says the same as its colour."""
 
-WIDE = 30
-"""Letters of a line of a row's name; longer names stand in two."""
+WIDE = 34
+"""Letters of a row's name that find room in one line."""
 
 
 def agreement(table: pd.DataFrame) -> alt.LayerChart:
@@ -27,8 +25,8 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     name = name.where(table["stage"] == "Repair", name.str.replace(r" \(.+\)", "", regex=True))
     rows = table.assign(name=name, mark=table["outcome"].map(OUTCOMES))
     rows = rows[["name", "says", "model", "here", "outcome", "mark"]]
-    rows = rows.assign(row=["\n".join(textwrap.wrap(name, WIDE)) for name in rows["name"]])
-    axis = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=210, labelOverlap=False, labelLineHeight=11)
+    rows = rows.assign(row=[_lines(name) for name in rows["name"]])
+    axis = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=210, labelOverlap=False, labelLineHeight=12)
     base = alt.Chart(rows).encode(
         x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
         y=alt.Y("row:N", sort=None, title=None, axis=axis),
@@ -46,5 +44,11 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(cells, marks), "The paper's figures, and ours",
         f"One row per figure of the paper, one column per model, coloured by whether ours agrees. {words}.",
-        height=26 * rows["name"].nunique(),
+        height=22 * rows["name"].nunique(),
     )  # fmt: skip
+
+
+def _lines(name: str) -> str:
+    """A long name in two lines, the second from its bits on."""
+    figure, _, bits = name.rpartition(", ")
+    return name if len(name) <= WIDE else f"{figure},\n{bits}"
