@@ -104,8 +104,11 @@ def test_a_wrong_function_is_told_what_is_wrong_with_it(answer, says):
 def test_what_is_open_is_told_from_what_is_right(monkeypatch):
     monkeypatch.setattr(checking, "exercises", lambda chapter: {1: CHOICE, 2: NUMBER})
     monkeypatch.setattr(checking, "_right", {})
+    assert checking.progress("some").data.startswith("0 of 2 exercises")
+    with pytest.raises(AssertionError, match=r"refuse: some_1, some_2$"):
+        checking.require("some")
     assert repr(checking.check("some_1", ...)).startswith("Not yet. There is no answer yet")
-    assert not checking.check("some_2", None, 0.3)
+    assert "no answer yet" in checking.check("some_2", None, 0.3).says
     assert checking.progress("some").data == ("0 of 2 exercises of this page are right. Still open: some_1, some_2.")
     assert checking.check("some_1", "b")
     assert repr(checking.check("some_1", "b")) == "Right."
