@@ -42,6 +42,7 @@ def test_arrays_are_taken_from_any_library(answer):
     ("answer", "right", "says"),
     [
         (7.3, 0.3, "Seven too many"),
+        (-6.7, 0.3, "Few."),
         (-0.3, 0.3, "sign"),
         (30, 0.3, "percentage"),
         (0.7, 0.3, "one minus"),
