@@ -28,6 +28,14 @@ def _bits(table: pd.DataFrame) -> alt.Color:
     return alt.Color("bits:N", title="bits", scale=palette.scale(widths), legend=SHORT)
 
 
+def _coarse(table: pd.DataFrame) -> tuple[pd.DataFrame, alt.Color]:
+    """The table with its widths as `COARSE` has them, and their colour."""
+    whole = table["bits"].isin([4, 3, 2])
+    rows = table.assign(bits=np.where(whole, table["bits"].map("{:g}".format), "between"))
+    held = [width for width in COARSE if width in set(rows["bits"])]
+    return rows, alt.Color("bits:N", title="bits", scale=palette.scale(held), legend=SHORT)
+
+
 def _shape() -> alt.Shape:
     scale = alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))
     grey = {"symbolFillColor": palette.FULL, "symbolStrokeColor": palette.FULL}
@@ -43,10 +51,11 @@ def _spans(table: pd.DataFrame, column: str) -> str:
 def scatter(grid: pd.DataFrame, x: str = "fact_snr", y: str = "scaled_kappa") -> alt.Chart:
     """One point a cell, coloured by bits and shaped by method."""
     tips = ["cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip(x, format=".2f"), alt.Tooltip(y, format=".2f")]
-    chart = alt.Chart(grid).mark_point(size=55, opacity=0.75, filled=True).encode(
+    rows, color = _coarse(grid)
+    chart = alt.Chart(rows).mark_point(size=55, opacity=0.75, filled=True).encode(
         alt.X(f"{x}:Q", title=WORDS.get(x, x), scale=alt.Scale(zero=False), axis=_axis(x)),
         alt.Y(f"{y}:Q", title=WORDS.get(y, y), scale=alt.Scale(zero=False), axis=_axis(y)),
-        _bits(grid), _shape(), tooltip=tips,
+        color, _shape(), tooltip=tips,
     )  # fmt: skip
     return finish(
         chart, f"{len(grid)} quantized models",
@@ -62,17 +71,14 @@ def leaning(cells: pd.DataFrame) -> alt.LayerChart:
         cells: columns cell, bits (colour), kept, forms, and model (shape), as it shall be called.
     """
     names = list(dict.fromkeys(cells["model"]))
-    rows = cells.sort_values("bits", ascending=False, kind="stable").assign(
-        bits=lambda table: np.where(table["bits"].isin([4, 3, 2]), table["bits"].map("{:g}".format), "between")
-    )
-    widths = [width for width in COARSE if width in set(rows["bits"])]
+    rows, color = _coarse(cells.sort_values("bits", ascending=False, kind="stable"))
     scale = alt.Scale(domain=[0.4, 1])
     y = alt.Y("forms:Q", title="pairs that lean the right way", axis=alt.Axis(format="%"), scale=scale)
     grey = {"symbolFillColor": palette.FULL, "symbolStrokeColor": palette.FULL, "columns": 2, "orient": "bottom"}
     chart = alt.Chart(rows).mark_point(size=50, opacity=0.75, filled=True).encode(
         alt.X("kept:Q", title="answers kept", axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
               scale=alt.Scale(domain=[-0.02, 1], nice=False)), y,
-        alt.Color("bits:N", scale=palette.scale(widths), legend=SHORT),
+        color,
         alt.Shape("model:N", title=None, scale=alt.Scale(domain=names, range=["circle", "triangle-up"][: len(names)]),
                   legend=alt.Legend(**grey)),
         tooltip=["model", "cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip("forms", format=".1%")],

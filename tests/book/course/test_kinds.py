@@ -102,6 +102,23 @@ def test_a_wrong_function_is_told_what_is_wrong_with_it(answer, says):
     assert told.endswith(".")
 
 
+def test_functions_that_spoil_what_they_are_given_spoil_no_other_call():
+    def twice(x):
+        x *= 2
+        return x
+
+    def threefold(x):
+        x *= 3
+        return x
+
+    spoiling = Function(
+        right=twice, cases=lambda: [(np.array([1.0, 2.0]),), (np.array([5.0, 1.0]),)],
+        wrong=[Wrong(threefold, "Too much."), Wrong(lambda x: x, "Not moved.")],
+    )  # fmt: skip
+    assert spoiling.refusal(lambda x: 2 * x) is None
+    assert spoiling.refusal(lambda x: x) == "Not moved."
+
+
 def test_what_is_open_is_told_from_what_is_right(monkeypatch):
     monkeypatch.setattr(checking, "exercises", lambda chapter: {1: CHOICE, 2: NUMBER})
     monkeypatch.setattr(checking, "_right", {})
