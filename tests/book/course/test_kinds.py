@@ -38,6 +38,12 @@ def test_arrays_are_taken_from_any_library(answer):
     assert NUMBER.refusal(answer, np.array([0.1, 0.4])) is None
 
 
+def test_no_number_is_right_where_none_is_asked_for():
+    right = np.array([np.nan, 0.4])
+    assert NUMBER.refusal([np.nan, 0.4], right) is None
+    assert NUMBER.refusal([np.nan, 0.5], right) == "1 of 2 numbers are wrong, and these are too large."
+
+
 @pytest.mark.parametrize(
     ("answer", "right", "says"),
     [
@@ -90,6 +96,7 @@ def stops(x):
         (lambda x: x.mean() - x, "sign is wrong"),
         (lambda x: x[:1], "shape"),
         (lambda x: 3 * (x - x.mean()), "It is right in 1 of 2 cases; in another: All numbers are off by one factor"),
+        (lambda x: x - x.mean() + (x[0] == 0), "right in 1 of 2 cases; in another: 2 of 2 numbers are wrong, and"),
         (lambda x: "word", "a str"),
         (spoils, "changes its own input"),
         (stops, "stops with ValueError: no such thing."),
