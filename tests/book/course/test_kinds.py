@@ -96,7 +96,7 @@ def stops(x):
         (lambda x: x.mean() - x, "sign is wrong"),
         (lambda x: x[:1], "shape"),
         (lambda x: 3 * (x - x.mean()), "It is right in 1 of 2 cases; in another: All numbers are off by one factor"),
-        (lambda x: x - x.mean() + (x[0] == 0), "right in 1 of 2 cases; in another: 2 of 2 numbers are wrong, and"),
+        (lambda x: x - x.mean() + 3 * (x[0] == 0), "right in 1 of 2 cases; in another: 2 of 2 numbers are wrong, and"),
         (lambda x: "word", "a str"),
         (spoils, "changes its own input"),
         (stops, "stops with ValueError: no such thing."),
