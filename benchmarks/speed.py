@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -31,9 +33,9 @@ from quantcliff.stages import components
 from quantcliff.stages.components import Recorded
 from quantcliff.stages.representations.cka import cka
 from quantcliff.stages.representations.moments import stream
-from quantcliff.study import FULL, Study
+from quantcliff.study import FULL, Study, together
 from quantcliff.study.presets import preset_of
-from quantcliff.tracing import SETTERS, Trace, batches, relay
+from quantcliff.tracing import SETTERS, Trace, batches, relay, score
 
 
 def tracing(study: Study, label: str) -> Pair:
@@ -105,6 +107,25 @@ def layer_by_layer_cka(study: Study, label: str, n: int = 4000, layers: int = 3)
     return Pair(f"CKA of {n:,} rows", "a Gram matrix of all rows with all rows", ours, plain)
 
 
+def several_variants(study: Study, label: str) -> Pair:
+    own = study.parameters
+    wide = Study(
+        own.model, method="rtn", bits="8,6,5,4,3,2", group_size=own.group_size, facts=own.facts, n_facts=own.n_facts,
+        run=study.run,
+    )  # fmt: skip
+    some, turns = study.sample(128), count(time.time_ns())
+
+    def ours() -> np.ndarray:
+        table = wide.table("several", lambda one: score(wide.runner(one), some), turn=next(turns))
+        return table["logprob"].to_numpy()
+
+    def plain() -> np.ndarray:
+        with patch.object(together, "workers", return_value=0):
+            return ours()
+
+    return Pair("answers of six variants", "one variant at a time", ours, plain)
+
+
 STREAM = {"kinds": ["resid_post"], "positions": ["all"]}
 EVERYTHING = {"kinds": list(SETTERS), "positions": POSITIONS}
 
@@ -118,6 +139,7 @@ PAIRS: dict[str, Callable[[Study, str], Pair]] = {
     "domino": domino,
     "shared_trace": shared_trace,
     "layer_by_layer_cka": layer_by_layer_cka,
+    "several_variants": several_variants,
 }
 if find_spec("nnsight") is None:  # no dependency of this project: `pip install nnsight` puts it into the table
     del PAIRS["patching nnsight"]

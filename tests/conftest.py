@@ -32,8 +32,17 @@ from transformers import (  # noqa: E402
     LlamaForCausalLM,
 )
 
+from quantcliff.study import together  # noqa: E402
+
 settings.register_profile("patient", deadline=None)  # a first call compiles signatures; machines may be busy
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def one_variant_at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test puts in the place of something, or counts, is seen in this process alone, however many cores."""
+    if request.path.name != "test_together.py":
+        monkeypatch.setattr(together, "workers", lambda labels, weights: 0)
 
 
 @pytest.fixture(scope="session")

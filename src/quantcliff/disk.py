@@ -142,6 +142,12 @@ def making(path: Path) -> Iterator[None]:
         yield
 
 
+def absent(path: Path) -> None:
+    """Raises InputError where `path` is there already: what a command makes never takes the place of something else."""
+    if path.exists():
+        raise InputError(f"{path} exists already; give a folder that does not")
+
+
 def clear(*parts: Path) -> None:
     """Remove those half-made things whose process lives no more; those of other machines stay."""
     for part in parts:

@@ -79,7 +79,7 @@ def said_by(chapter: Chapter, parameters: dict[str, object], monkeypatch: pytest
     return [thing.data for thing in seen if isinstance(thing, Markdown)]
 
 
-LONG = {"activations", "intro"}
+LONG = {"activations", "intro", "smoothness"}
 """Take long by themselves, and are tried by `make matrix`."""
 
 ABOUT_ANY = [chapter for chapter in Book.read(ROOT).chapters if "model" in chapter.defaults and not chapter.about]

@@ -74,8 +74,7 @@ def export(base: Path | str, scheme: Scheme, calibration: Sequence[str], out: Pa
     """
     folder, out = _folder(base), Path(out)
     with disk.making(out):
-        if out.exists():
-            raise InputError(f"{out} exists already; give a folder that does not")
+        disk.absent(out)
         _export(folder, scheme, calibration, out)
 
 

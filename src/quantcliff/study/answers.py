@@ -1,6 +1,6 @@
 """What the models of a study answer: prompts, scores, the facts that full precision knows, and tables over variants."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,13 +11,18 @@ from tqdm import tqdm
 
 from quantcliff.errors import InputError
 from quantcliff.probes import Facts, Probes, facts, recall
-from quantcliff.study.held import Held
+from quantcliff.study import together
+from quantcliff.study.held import VARIANTS_HELD, Held
 from quantcliff.study.shelf import Shelf
 from quantcliff.study.variants import FULL, REFERENCE_BITS
 from quantcliff.tracing import Positions, Trace, score, score_streams
 
 INSIDE = 800
 """Known facts whose activations are looked at; answers are counted over all of them."""
+
+
+MODELS_OF_A_PROCESS = VARIANTS_HELD + 3
+"""Models, by their bytes, that a process which measures variants may hold: while one is quantized, two more."""
 
 
 class Answers(Held):
@@ -121,7 +126,7 @@ class Answers(Held):
     def table(
         self, stage: str, compute: Callable[[str], pd.DataFrame], labels: Iterable[str] | None = None, **key: object
     ) -> pd.DataFrame:
-        """A stage's table over variants, each computed once and kept as soon as it is done.
+        """A stage's table over variants, each computed once and kept as soon as it is done; several at once on a CPU.
 
         Args:
             stage: name of the stage; parts go to RUN/stage/, the whole to RUN/stage.parquet.
@@ -130,10 +135,33 @@ class Answers(Held):
             key: parameters of the stage that the result depends on, beside models, probes and package source.
         """
         labels = list(self.variants if labels is None else labels)
-        parts = [
-            self._stored(stage, label, compute, key) for label in tqdm(labels, desc=stage, leave=False, disable=None)
-        ]
-        return Shelf(self.run).whole(stage, parts)
+        def part(label: str) -> pd.DataFrame:
+            return self._stored(stage, label, compute, key)
+
+        missing = [one for one in labels if not Shelf(self.run).place(stage, one, self._content(one, key)).is_file()]
+        with tqdm(total=len(labels), initial=len(labels) - len(missing), desc=stage, leave=False, disable=None) as bar:
+            for _ in self._each(missing, part):
+                bar.update()
+        return Shelf(self.run).whole(stage, [part(label) for label in labels])
+
+    def _each(self, labels: Sequence[str], work: Callable[[str], object]) -> Iterator[str]:
+        """Work done for every label: what all share is made with the first, then several at a time."""
+        shared = {FULL, *(reference.label for reference in self.references.values())}
+        first = sorted(labels, key=lambda label: label not in shared)
+        for label in first[:1]:
+            work(label)
+            yield label
+        on_cpu = self.base.hf.device.type == "cpu"
+        size = self.base.hf.get_memory_footprint()
+        count = together.workers(len(first) - 1, MODELS_OF_A_PROCESS * size) if on_cpu else 0
+        done = set(first[:1])
+        for label in together.together(work, first[1:], count) if count else ():
+            done.add(label)
+            yield label
+        for label in first:
+            if label not in done:
+                work(label)
+                yield label
 
     def _stored(
         self, stage: str, label: str, compute: Callable[[str], pd.DataFrame], key: dict[str, object] | None

@@ -29,11 +29,15 @@ class Shelf:
         Args:
             content: all that the rows depend on, as plain values.
         """
-        key = json.dumps([content, source_digest(stage)], sort_keys=True, default=str)
-        path = self.run / stage / f"{label}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
+        path = self.place(stage, label, content)
         if not path.is_file():
             tables.write(compute(), path)
         return tables.read(path)
+
+    def place(self, stage: str, label: str, content: object) -> Path:
+        """The file of a table, whether it is there or not."""
+        key = json.dumps([content, source_digest(stage)], sort_keys=True, default=str)
+        return self.run / stage / f"{label}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
 
     def whole(self, stage: str, parts: list[pd.DataFrame]) -> pd.DataFrame:
         """The parts in one table, written to RUN/STAGE.parquet."""

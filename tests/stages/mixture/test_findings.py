@@ -109,6 +109,30 @@ def test_rankings(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_an_in_context_task_is_ranked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "RESAMPLES", 100)
+    claim, ramp = "General loss and an in-context task", ORDER.astype(float)
+    assert outcome(tables(), claim) == UNKNOWN, "full precision does not copy"
+    table = sensitivity(ramp, ramp)
+    assert outcome(tables(sensitivity=table.assign(copies=table["text"])), claim) == FAILS
+    other = sensitivity(np.where(ORDER % 2 == 0, ORDER, 23.0 - ORDER), ramp, 3)
+    assert outcome(tables(sensitivity=other.assign(copies=other["facts"])), claim) == HOLDS
+
+
+def test_what_was_not_measured_has_a_row() -> None:
+    whole = {one.claim for one in findings.findings(tables())}
+    none = {name: tables()[name].iloc[:0] for name in ("blends", "blend_pairs", "pairs")}
+    alone = tables()["sensitivity"].query("way == 'alone'")
+    bare = tables()["arms"].query("arm in ('both', 'general')")
+    left = findings.findings(tables(sensitivity=alone, arms=bare, **none))
+    assert {one.claim.split(" (3 bits)")[0] for one in left} == {claim.split(" (3 bits)")[0] for claim in whole}
+    open_ = {one.claim for one in left if one.here == findings.NOT_MEASURED}
+    assert all(one.outcome == UNKNOWN for one in left if one.claim in open_)
+    for start in ("Alone and", "Calibrating on the task", "The repaired", "Both sensitivities beat random",
+                  "General loss alone", "3.5 bits match gptq at 4 bits: answers"):  # fmt: skip
+        assert any(claim.startswith(start) for claim in open_), start
+
+
 def test_mixtures_of_text() -> None:
     assert outcome(tables(), "The cosine with the task's traces") == FAILS
     assert outcome(tables(), "Calibrating on the task alone") == HOLDS
@@ -133,6 +157,9 @@ def test_allocations() -> None:
     assert outcome(tables(arms=better), "General loss alone is worse than a random") == FAILS
     assert findings.beats(tables(pairs=pairs(general=(-0.05, -0.01))), "general") == "loses"
     assert np.isnan(findings.pair(tables(), "fisher", "kept").estimate)
+    assert outcome(tables(), "Both sensitivities beat Fisher") == UNKNOWN
+    alike = tables()["arms"].query("not arm.str.contains('composed')")
+    assert findings.ahead(tables(arms=alike), "both", "random", "facts") == (20, 20), "all are put together alike"
 
 
 @pytest.mark.parametrize(("method", "wanted"), [("gptq", HOLDS), ("awq", FAILS), ("rtn", UNKNOWN)])

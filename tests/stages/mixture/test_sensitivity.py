@@ -1,16 +1,18 @@
 """What a unit costs alone and what it would save; and the race of allocations that follows from it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from own_answers import OwnAnswers
 from tiny import TEXT
 
 from quantcliff.quantizers import average_bits
-from quantcliff.stages.mixture import ALONE, DUAL, Race, damage, edition, measure, texts
+from quantcliff.stages.mixture import ALONE, DUAL, Race, damage, edition, measure, readings, texts
 from quantcliff.stages.mixture import sensitivity as module
 from quantcliff.stages.mixture.outcomes import means
 from quantcliff.stages.mixture.sensitivity import Subject
@@ -92,6 +94,33 @@ def test_the_race_keeps_to_its_budget(subject: Subject, table: pd.DataFrame) -> 
     composed = Race(subject, table, composed=True).weights(arm)
     for name, weight in race.weights(arm).items():
         assert np.allclose(weight, composed[name], atol=1e-5), "plain rounding looks at nothing but the weights"
+
+
+def test_arms_come_one_by_one(subject: Subject, table: pd.DataFrame) -> None:
+    alone, whole = table[table["way"] == ALONE], Race(subject, table)
+    assert {"dual", "fisher"} <= {arm.name for arm in whole.arms((), draws=0)}
+    names = [arm.name for arm in Race(subject, alone, composed=True).arms((4.0,), draws=2)]
+    assert names[-1] == "fisher" and "dual" not in names and names.count("random") == names.count("shuffled") == 2
+    assert not any("composed" in name for name in names) and names.count("both") == 2
+    assert any("composed" in arm.name for arm in whole.arms((), draws=1)), "beside what was quantized anew"
+
+
+def test_fast_products_are_for_the_block_alone(subject: Subject) -> None:
+    before = torch.get_float32_matmul_precision()
+
+    def fail() -> None:
+        with readings.products(readings.FAST):
+            assert torch.get_float32_matmul_precision() == readings.FAST
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.get_float32_matmul_precision() == before
+    fast = replace(subject, precision=readings.FAST)
+    assert fast.content() != subject.content() and fast.bench.precision == readings.FAST
+    one, other = fast.bench.read({}).total(), subject.full.total()
+    for name in ("facts", "text"):
+        assert one[name] == pytest.approx(other[name], abs=0.02)
 
 
 def test_the_least_damage_is_allotted(subject: Subject, table: pd.DataFrame) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from quantcliff.stages.smoothness import beyond
 
@@ -39,6 +39,42 @@ def test_two_given_follow_the_formula() -> None:
 
     want = (one(x, y) - one(x, w) * one(y, w)) / np.sqrt((1 - one(x, w) ** 2) * (1 - one(y, w) ** 2))
     assert beyond.partial(x, y, np.column_stack([z, w])) == pytest.approx(want)
+
+
+def drawn_by_hand(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
+    """The definition: ranks, least squares, correlation."""
+    ranks = rankdata(np.column_stack([x, y, given]), axis=0)
+    ranks -= ranks.mean(0)
+    target, design = ranks[:, :2], ranks[:, 2:]
+    left = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
+    return float((left[:, 0] * left[:, 1]).sum() / np.sqrt((left**2).sum(0)).prod())
+
+
+def test_samples_are_as_if_each_were_drawn_by_hand() -> None:
+    grid = cells(24)
+    grid["own"] = grid["own"].round(1)  # ties
+    columns = grid[["own", "kept", "text_kl", "stream_snr"]].to_numpy()
+    rows = np.random.default_rng(3).integers(24, size=(20, 24))
+    counts = np.stack([np.bincount(sample, minlength=24) for sample in rows]).astype(float)
+    found = beyond.partials(columns, counts)
+    for sample, value in zip(rows, found, strict=True):
+        own = columns[sample]
+        assert value == pytest.approx(drawn_by_hand(own[:, 0], own[:, 1], own[:, 2:]), abs=1e-9)
+    twice = np.column_stack([columns, columns[:, 2]])
+    assert beyond.partials(twice, counts) == pytest.approx(found, abs=1e-6), "what is given twice is given once"
+
+
+def test_blocks_are_drawn_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beyond, "RESAMPLES", 50)
+    grid, draw = cells(24), np.random.default_rng(0)
+    grid["group_size"] = grid["group_size"].where(grid.index >= 6, 32)  # blocks of 2, and of more
+    members = list(pd.Series(range(24)).groupby(beyond.blocks(grid)).indices.values())
+    columns, found = grid[["own", "kept", "text_kl"]].to_numpy(), []
+    for _ in range(50):
+        rows = np.concatenate([members[block] for block in draw.integers(len(members), size=len(members))])
+        found.append(drawn_by_hand(*columns[rows, :2].T, columns[rows, 2:]))
+    interval = beyond.between(grid, "own", ["text_kl"], 0.9)
+    assert list(interval[1:]) == pytest.approx(list(np.quantile(found, [0.05, 0.95])), abs=1e-9)
 
 
 def test_blocks_are_of_one_width_and_group_size() -> None:

@@ -47,12 +47,23 @@ def test_a_twin_has_the_entropy_it_is_asked_for() -> None:
 
 def test_a_neighbourhood_is_the_union_of_its_predictions() -> None:
     logits, own = P[:2].clamp(min=1e-9).log(), P[2:].clamp(min=1e-9).log()
-    found = candidates.around(own, [logits], 1.0)
+    (found,) = candidates.around(own, [logits], [1.0])
     assert found.union.tolist() == [[True] * 5] and found.sizes["union"].tolist() == [5]
     assert found.sizes["E2"].tolist() == [4]
     assert found.sizes["shift"][0] == pytest.approx((0.5 + 0.8) / 2, abs=1e-4)
-    sharp = candidates.around(own, [logits[:1]], 4.0)
+    (sharp,) = candidates.around(own, [logits[:1]], [4.0])
     assert sharp.union.tolist() == [[True, True, False, False, False]]
+
+
+def test_one_order_serves_all_temperatures() -> None:
+    draw = torch.Generator().manual_seed(0)
+    own, logits = 3 * torch.randn(2, 50, generator=draw), [3 * torch.randn(4, 50, generator=draw) for _ in range(2)]
+    taus = (0.5, 1.0, 2.0)
+    for tau, found in zip(taus, candidates.around(own, logits, taus), strict=True):
+        for start, part in enumerate(logits):
+            sets = candidates.nucleus(torch.softmax(tau * part, -1))
+            assert found.union[start].equal(sets.any(0)) and found.sizes["E2"][start] == sets.sum(-1).float().mean()
+    assert len({float(found.sizes["E2"].mean()) for found in candidates.around(own, logits, taus)}) == 3
 
 
 def test_shares_are_of_the_first() -> None:
@@ -107,6 +118,18 @@ def test_draws_follow_the_distribution(model: Model, starts: torch.Tensor) -> No
     assert greedy.tolist() == [1, 1, 1] and (flat > 30).all()
     again = tree.distinct(model.hf, starts, 0.0, 3, 32, 1)
     assert (again == flat).all()
+
+
+@pytest.mark.parametrize("tau", [15.0, 20.0])
+def test_continuations_are_as_if_each_were_read_alone(model: Model, starts: torch.Tensor, tau: float) -> None:
+    samples, depth, draw = 6, 4, torch.Generator().manual_seed(2)
+    rows = starts.repeat_interleave(samples, 0)
+    for _ in range(depth):
+        p = torch.stack([probability(model, row, tau) for row in rows])
+        rows = torch.cat([rows, tree._drawn(p, draw)[:, None]], 1)
+    wanted = [len(set(map(tuple, own))) for own in rows.unflatten(0, (len(starts), samples)).tolist()]
+    assert tree.distinct(model.hf, starts, tau, depth, samples, 2).tolist() == wanted
+    assert 1 < np.mean(wanted) < samples, "some are alike and some are not"
 
 
 def test_neighbours_differ_in_one_inner_token(model: Model) -> None:

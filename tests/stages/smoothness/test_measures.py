@@ -22,12 +22,13 @@ from quantcliff.stages.smoothness import (
     RADIUS,
     RANDOM,
     Bench,
+    Inputs,
     Sizes,
     edition,
     slopes,
 )
 from quantcliff.stages.smoothness import measures as module
-from quantcliff.stages.smoothness.seen import RADII, SHARES
+from quantcliff.stages.smoothness.seen import NONE, RADII, SHARES
 from quantcliff.study import Study
 
 SMALL = Sizes(sequences=6, tokens=12, finite=4, directions=1, probes=2, prefixes=4, prefix=8, trees=5, places=2, near=3,
@@ -69,6 +70,19 @@ def test_full_precision_beside_itself(table: pd.DataFrame) -> None:
     for kind in (NEAR, RANDOM):
         assert value(table, "full", "survival", kind)["estimate"] == 1
         assert value(table, "full", "survival_chance", kind)["estimate"] < 1
+
+
+def test_what_is_drawn_together_is_as_if_drawn_alone(study: Study) -> None:
+    bench = Bench(study, SMALL)
+    (own,) = bench.looking.look(study.model("rtn-2bit-g16"), (1.0,))
+    rows = bench._table(own).set_index(["measure", "part"])
+    assert len(rows) == len(own.values) + 1
+    for measure in ("norm", "spread"):
+        values, full = (seen.values[measure, INSIDE, NONE] for seen in (own, bench.full))
+        ratio = stats.bootstrap(values, full, statistic=module.ratio_of_means)
+        wanted = [*stats.bootstrap_mean(values), *ratio, len(values)]
+        row = rows.loc[(measure, INSIDE), ["estimate", "low", "high", "ratio", "ratio_low", "ratio_high", "n"]]
+        assert row.to_numpy(dtype=float).ravel() == pytest.approx(wanted)
 
 
 def test_eight_bits_are_near_and_two_are_far(table: pd.DataFrame) -> None:
@@ -125,10 +139,12 @@ def test_other_checkpoints_stand_beside(study: Study, table: pd.DataFrame, monke
     )
 
 
-def test_a_study_without_text_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_running_text_the_calibration_text_is_read(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "running_text", lambda study: [])
+    wanted = Inputs.of(study.base, study.calibration_text, SMALL)
+    assert Bench(study, SMALL).inputs.ids.equal(wanted.ids)
     with pytest.raises(InputError, match="give a text file as calibration, or as text"):
-        _ = Bench(study, SMALL).inputs
+        Inputs.of(study.base, [], SMALL)
 
 
 def test_a_cell_is_the_same_numbers(study: Study, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Rules say what they are written to say, on tables made for it; what ships is whole, and a cell comes out again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from quantcliff.stages.smollm2 import Shipped
 from quantcliff.stages.smoothness import INSIDE, MATCHED, NAMED, NEAR, PLAIN, RADIUS, RANDOM, Told, edition, principle
 from quantcliff.stages.smoothness import outcomes as module
 from quantcliff.stages.smoothness.rules import WEIGHTS
+from quantcliff.study import Study
 
 BITS = (8, 4, 3, 2)
 
@@ -53,6 +55,42 @@ def test_measures_by_their_rules() -> None:
     assert found[f"The decoding tree gets sparser ({PLAIN})"] == module.NOT, "it grows at 3 bits"
     assert found["Candidates are lost, beyond calibration"] == module.HOLDS
     assert found["The loss is one of neighbourhoods, more than of random replacements"] == module.HOLDS
+
+
+def test_what_is_cut_off_cannot_be_told() -> None:
+    sparse, dense = "The decoding tree gets sparser (plain)", "Distinct continuations get fewer (plain)"
+    limits = {"nodes": smoothness.STANDARD.cap, "distinct": smoothness.STANDARD.samples}
+    for share, wanted in ((0.95, module.OPEN), (0.85, module.NOT)):
+        full = pd.DataFrame([
+            {"method": "full", "measure": name, "part": "", "at": 6.0 if name == "nodes" else np.nan, "twin": PLAIN,
+             "estimate": share * limit} for name, limit in limits.items()
+        ])  # fmt: skip
+        grown = {("nodes", "", 6.0): (1.0, 1.0, 1.2, 1.0), ("distinct", "", None): (1.0, 1.0, 1.0, 1.0)}
+        told = Told(pd.concat([made_up(USUAL | grown), full]), methods=("rtn",))
+        found = {claim: said for claim, said, _ in smoothness.of_measures(told)}
+        assert found[sparse] == found[dense] == wanted
+    less = pd.concat([made_up(USUAL | {("distinct", "", None): (1.0, 1.0, 0.9, 0.8)}), full.assign(estimate=99.0)])
+    found = {claim: said for claim, said, _ in smoothness.of_measures(Told(less, methods=("rtn",)))}
+    assert found[dense] == module.HOLDS, "a loss that is seen is seen"
+
+
+def test_claims_are_about_the_low_widths_there_are() -> None:
+    four = made_up(USUAL).query("bits >= 4")
+    told = Told(four, methods=("rtn",), bits=(8, 4))
+    assert list(told.low) == [4] and list(Told(four, bits=(8, 4, 3, 2)).low) == [3, 2]
+    assert smoothness.claims_of(told)["figures"].str.contains("4 bits").any()
+    one = smoothness.claims_of(Told(made_up(USUAL).query("bits == 8"), methods=("rtn",), bits=(8,)))
+    assert one["outcome"].iloc[0] == module.OPEN, "one width has no steps"
+
+
+def test_smollm2s_table_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+    def asked(**changed: object) -> pd.DataFrame | None:
+        own = {"model": "smollm2", "group_size": 64, "calibration": "self:64x256", "seed": 0}
+        return edition.known(replace(Study("atlas", run=tmp_path).parameters, **(own | changed)))
+
+    found = asked()
+    assert found is not None and len(found) == len(Shipped(smoothness.FOLDER).table("smollm2"))
+    assert asked(model="atlas") is None and asked(group_size=32) is None and asked(seed=1) is None
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Int
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -46,8 +47,7 @@ def check(base: str | Path, quantized: str | Path, out: str | Path, recipe: Reci
     if quantization_of(folder_of(base)):
         raise InputError(f"{base} is quantized already; give the full-precision model first")
     stored.check(quantized)
-    if Path(out).exists():
-        raise InputError(f"{out} exists already; give a folder that does not")
+    disk.absent(Path(out))
 
 
 def heal(
@@ -85,10 +85,7 @@ def _heal(
     exact, damaged = load(base, device=device), load(quantized, device=device)
     check_pair(exact, damaged)
     ids = rows_of(exact.tokenizer, documents, tokens, sequences)
-    work = _Work(out, {
-        "base": digest_of(base), "quantized": digest_of(quantized), "recipe": asdict(recipe),
-        "text": hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16], "sequences": len(ids), "tokens": tokens,
-    })  # fmt: skip
+    work = _Work(out, plan_of(recipe, ids, base=base, quantized=quantized))
     full, own = Blocks(exact, ids), Blocks(damaged, ids)
     right, left = full.start(ids), own.start(ids)
     terms = Terms(full, ids, recipe.smooth, recipe.along, recipe.seed) if recipe.along else None
@@ -109,6 +106,20 @@ def _heal(
         right = wanted
         made |= {name: codes[stored.local(name)] for name in matrices if layer_of(name) == layer}
     return work.finish(quantized, made)
+
+
+def plan_of(recipe: Any, ids: Int[Tensor, "sequence token"], **models: str | Path) -> dict[str, Any]:
+    """What a run of healing is made by: only a run of the same plan goes on from what another left.
+
+    Args:
+        recipe: a dataclass.
+        ids: the text.
+        models: folders by the names they get in the plan, each told by a digest of its weights.
+    """
+    return {
+        **{name: digest_of(folder) for name, folder in models.items()}, "recipe": asdict(recipe),
+        "text": hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16], "sequences": len(ids), "tokens": ids.shape[1],
+    }  # fmt: skip
 
 
 def passes(recipe: Recipe = STANDARD) -> int:

@@ -4,7 +4,6 @@ arXiv 2407.11062): the second phase, after its layers were healed one by one.
 A state is kept after every pass over the text, so that a killed run goes on from there and ends with the same bytes.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -29,7 +28,7 @@ from quantcliff.quantizers.calibration import rows_of
 from quantcliff.quantizers.healing import stored
 from quantcliff.quantizers.healing.fit import HELD_OUT, Recipe, rate_at
 from quantcliff.quantizers.healing.grid import Grid
-from quantcliff.quantizers.healing.run import REPORT, check, heal
+from quantcliff.quantizers.healing.run import REPORT, check, heal, plan_of
 
 WHOLE_REPORT = "end_to_end.json"
 """Beside the weights: what was done, and the loss after every pass."""
@@ -84,14 +83,10 @@ def end_to_end(
     recipe.check()
     stored.check(quantized)
     with disk.making(out):
-        if out.exists():
-            raise InputError(f"{out} exists already; give a folder that does not")
+        disk.absent(out)
         model = load(quantized, device=device)
         ids = rows_of(model.tokenizer, documents, tokens, sequences)
-        plan = {
-            "quantized": digest_of(quantized), "recipe": asdict(recipe), "sequences": len(ids), "tokens": tokens,
-            "text": hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16],
-        }  # fmt: skip
+        plan = plan_of(recipe, ids, quantized=quantized)
         run = _Run(model.hf, stored.read(quantized), ids.to(model.hf.device), recipe)
         state = out.with_name(f"{out.name}.scales")
         history = run.train(state, plan)

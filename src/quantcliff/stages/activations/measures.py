@@ -42,9 +42,6 @@ def measure(study: Study, ways: Sequence[Way], n_prompts: int = 100) -> pd.DataF
         of its output), where (`where`); `MEANS`.
     """
     labels = add(study, ways)
-    for way in ways:
-        label = labels[way.label]
-        study.table("activations", partial(_rows, study, n_prompts=n_prompts), [label], n_prompts=n_prompts)
     table = study.table(
         "activations", partial(_rows, study, n_prompts=n_prompts), [labels[way.label] for way in ways],
         n_prompts=n_prompts,

@@ -35,8 +35,8 @@ DRAWN = ("random", "shuffled")
 
 COMPOSED = ", composed"
 
-RIVALS = ("dual", "fisher", "first", "last")
-"""Tried at the main budget alone."""
+RIVALS = ("first", "last", "dual", "fisher")
+"""Tried at the main budget alone; `dual` where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Race:
     @cached_property
     def tester(self) -> Bench:
         subject = self.subject
-        return Bench(subject.study.base, half_of(subject.study, TESTING, subject.sizes))
+        return Bench(subject.study.base, half_of(subject.study, TESTING, subject.sizes), subject.precision)
 
     def chosen(self, name: str, budget: float, draw: int = 0) -> Int[np.ndarray, " unit"]:
         """Place of each unit's width among the options."""
@@ -121,17 +121,18 @@ class Race:
         bits = [self.subject.options[place] for place in self.chosen(name, budget, draw)]
         return Arm(name, budget, draw, tuple(zip(self.subject.units, bits, strict=True)))
 
-    def arms(self, budgets: Sequence[float] = BUDGETS, draws: int = DRAWS, full: bool = True) -> Iterator[Arm]:
-        """Models of one width, then allocations, those of the main budget first; `dual` and `fisher` only in full."""
+    def arms(self, budgets: Sequence[float] = BUDGETS, draws: int = DRAWS) -> Iterator[Arm]:
+        """Models of one width, then allocations, those of the main budget first."""
         size = self.subject.group_size
         yield from (Arm(f"gptq, {bits} bits", scheme=Scheme("gptq", bits, size)) for bits in (4, 3, 2))
-        if not self.composed:
-            yield from (Arm(f"{method}, 4 bits", scheme=Scheme(method, 4, size)) for method in ("awq", "rtn"))
-        yield from (self.arm(name) for name in (*ACROSS, *RIVALS) if full or name not in ("dual", "fisher"))
+        yield from (Arm(f"{method}, 4 bits", scheme=Scheme(method, 4, size)) for method in ("awq", "rtn"))
+        yield from (self.arm(name) for name in ACROSS)
         yield from (self.arm(name, budget) for budget in budgets if budget != MAIN for name in ACROSS)
-        if draws:
+        if draws and not self.composed:
             yield from (replace(self.arm(name), name=name + COMPOSED) for name in ("both", "general"))
-        yield from (self.arm("random", draw=draw) for draw in range(draws))
+        yield from (self.arm(name, draw=draw) for name in DRAWN for draw in range(draws))
+        dual = bool((self.table["way"] == DUAL).any())
+        yield from (self.arm(name) for name in RIVALS if dual or name != "dual")
 
     def is_composed(self, arm: Arm) -> bool:
         """Whether an arm is put together from models of one width."""

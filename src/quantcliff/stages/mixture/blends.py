@@ -48,24 +48,32 @@ def effective_rank(moment: Float[Tensor, "d d"]) -> float:
     return float(torch.special.entr(share).sum().exp() / len(share))
 
 
-def seen(subject: Subject, text: Sequence[str]) -> tuple[Float[np.ndarray, " module"], float]:
-    """Traces of the modules' inputs on a text, and the mean of their effective ranks."""
+def seen(subject: Subject, text: Sequence[str], diverse: bool = True) -> tuple[Float[np.ndarray, " module"], float]:
+    """Traces of the modules' inputs on a text, and the mean of their effective ranks, or NaN."""
     base = subject.study.base
     batches = token_batches(base.tokenizer, text, longest_input(base.hf.config))
     moments = second_moments(base.hf, [ids for ids in batches if ids.shape[1] > 1], first=1)
     traces = np.array([float(moment.trace()) for moment in moments.values()])
-    return traces, float(np.mean([effective_rank(moment) for moment in moments.values()]))
+    return traces, float(np.mean([effective_rank(moment) for moment in moments.values()])) if diverse else np.nan
 
 
-def criteria(subject: Subject, alphas: Sequence[float] = ALPHAS) -> pd.DataFrame:
+def criteria(
+    subject: Subject, alphas: Sequence[float] = ALPHAS, tokens: int = 0, diverse: bool = True
+) -> pd.DataFrame:
     """A row per mixture: alpha, to_task (cosine with the pure task's traces), foretold (the same, of the straight line
-    between the pure texts), to_kept (cosine with the target's), diversity (effective rank over d)."""
-    tokens = subject.sizes.tokens
-    task, general = (seen(subject, blend(subject.study, alpha, tokens))[0] for alpha in (0.0, 1.0))
-    kept = seen(subject, blend(subject.study, 0.5, tokens, TARGET_DRAW))[0]
+    between the pure texts), to_kept (cosine with the target's), diversity (effective rank over d).
+
+    Args:
+        alphas: 0 and 1 are among them.
+        tokens: of each text; the subject's unless told otherwise.
+        diverse: the effective rank, which takes the eigenvalues of every module's moments.
+    """
+    tokens = tokens or subject.sizes.tokens
+    kept = seen(subject, blend(subject.study, 0.5, tokens, TARGET_DRAW), diverse=False)[0]
+    found = {alpha: seen(subject, blend(subject.study, alpha, tokens), diverse) for alpha in alphas}
+    task, general = found[0.0][0], found[1.0][0]
     rows = []
-    for alpha in alphas:
-        traces, diversity = seen(subject, blend(subject.study, alpha, tokens))
+    for alpha, (traces, diversity) in found.items():
         line = alpha * general + (1 - alpha) * task
         rows.append((alpha, cosine(traces, task), cosine(line, task), cosine(traces, kept), diversity))
     return pd.DataFrame(rows, columns=["alpha", "to_task", "foretold", "to_kept", "diversity"])

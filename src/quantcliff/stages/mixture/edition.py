@@ -12,11 +12,12 @@ from quantcliff import smollm2, tables
 from quantcliff.models import digest_of
 from quantcliff.quantizers import Scheme
 from quantcliff.stages.mixture import allocation, blends
-from quantcliff.stages.mixture.arms import DRAWS, Race, scheme_of
+from quantcliff.stages.mixture.arms import Race, scheme_of
 from quantcliff.stages.mixture.outcomes import compared
+from quantcliff.stages.mixture.readings import EXACT, FAST
 from quantcliff.stages.mixture.rules import BETA, MAIN
 from quantcliff.stages.mixture.sensitivity import ALONE, DUAL, OPTIONS, Subject, damage, measure
-from quantcliff.stages.mixture.texts import sizes_of
+from quantcliff.stages.mixture.texts import SMALLER, sizes_of
 from quantcliff.stages.smollm2 import Shipped
 from quantcliff.study import Study, preset_of
 
@@ -26,6 +27,9 @@ TABLES = ("sensitivity", "arms", "pairs", "widths", "criteria", "blends", "blend
 
 TRIED_BUDGETS, TRIED_ALPHAS, TRIED_DRAWS = (3.0, MAIN, 4.0), (0.0, 0.5, 1.0), 2
 """What of `rules` time allowed: bits; shares of general text, at 3 bits, and texts drawn for each."""
+
+READ = 2048
+"""Tokens of each text whose traces are taken of a model of more than `LARGE` weights."""
 
 N_FACTS = 4000
 """Facts of the embedded model; of SmolLM2 as many as its preset asks."""
@@ -41,10 +45,14 @@ def study_of(model: str, run: Path | str, device: str = "auto") -> Study:
 
 
 def subject_of(study: Study, method: str = "gptq") -> Subject:
-    """SmolLM2's checkpoints are those of its other chapters, calibrated on its own text; 8 bits are left out there."""
+    """SmolLM2's checkpoints are those of its other chapters, calibrated on its own text; 8 bits are left out there.
+    Large models are read fast."""
+    sizes = sizes_of(study)
+    precision = FAST if sizes is SMALLER else EXACT
     if study.parameters.model == smollm2.NAME and method == "gptq":
-        return Subject(study, sizes_of(study), options=OPTIONS[:3], text=tuple(study.calibration_for("gptq")))
-    return Subject(study, sizes_of(study), method)
+        text = tuple(study.calibration_for("gptq"))
+        return Subject(study, sizes, options=OPTIONS[:3], text=text, precision=precision)
+    return Subject(study, sizes, method, precision=precision)
 
 
 def check(subject: Subject, budget: float) -> None:
@@ -78,8 +86,10 @@ def make(study: Study) -> dict[str, pd.DataFrame]:
     table = measure(subject, (ALONE,) if large else (ALONE, DUAL))
     race = Race(subject, table, composed=large)
     found = {"sensitivity": table} | ran(race, large)
-    found["criteria"] = blends.criteria(subject)
-    if not large:
+    if large:
+        found["criteria"] = blends.criteria(subject, TRIED_ALPHAS, READ, diverse=False)
+    else:
+        found["criteria"] = blends.criteria(subject)
         found["blends"], found["blend_pairs"] = blends.oracle(race, (3,), TRIED_ALPHAS, TRIED_DRAWS)
     return {name: rows.assign(model=study.parameters.model) for name, rows in found.items()}
 
@@ -87,8 +97,8 @@ def make(study: Study) -> dict[str, pd.DataFrame]:
 def ran(race: Race, large: bool) -> dict[str, pd.DataFrame]:
     """`arms` (see `Race.row`), `pairs` (each arm of the main budget, and `both` at all of them, against the others) and
     `widths` (bits by arm and unit)."""
-    arms = list(race.arms(budgets=() if large else TRIED_BUDGETS, draws=0 if large else DRAWS, full=not large))
-    rows = pd.DataFrame([race.row(arm) for arm in arms])
+    made = [(arm, race.row(arm)) for arm in race.arms(budgets=() if large else TRIED_BUDGETS)]
+    arms, rows = [arm for arm, _ in made], pd.DataFrame([row for _, row in made])
     both = {arm.budget: race.outcome(arm, race.tester) for arm in arms if arm.name == "both"}
     pairs = []
     for arm in arms:

@@ -24,6 +24,10 @@ from quantcliff.stats import Interval
 
 ENOUGH = 0.9
 
+ALONE_HURTS = "Calibrating on the {} alone hurts the task (loss of answers beyond alpha 0.5, nats)"
+
+NOT_MEASURED = "not measured"
+
 BITS = 3
 """Width at which rankings are compared."""
 
@@ -46,7 +50,7 @@ def of_model(tables: Tables, model: str) -> dict[str, pd.DataFrame]:
 
 
 def findings(tables: Tables) -> list[Finding]:
-    """All claims that one model's tables say something about."""
+    """All claims, also those that one model's tables say nothing about."""
     sections = (rankings, mixtures, allocations, matches, sums, kinds)
     return [one for section in sections for one in section(tables)]
 
@@ -70,6 +74,7 @@ def rankings(tables: Tables) -> Iterator[Finding]:
         f"{said(tau)}; halves {splits['cross'].mean():.2f}, ceiling {splits['ceiling'].mean():.2f}",
         ranking.illusion(tau, splits),
     )  # fmt: skip
+    yield _in_context(table, general)
     layers = table[table["unit"] != ""].drop_duplicates("unit")
     last = layers["layer"].max()
     size = max(1, round(EDGE * (last + 1)))
@@ -86,15 +91,31 @@ def rankings(tables: Tables) -> Iterator[Finding]:
         "General loss is sensitive at both ends of the network, the task in the middle", "said, no figure", here,
         _outcome(bool(beyond.low > 0) and own > weights),
     )  # fmt: skip
-    if (table["way"] == DUAL).any():
+    claim = "Alone and all-but-it rank the units differently (task)", "contested elsewhere"
+    if not (table["way"] == DUAL).any():
+        yield Finding(*claim, NOT_MEASURED, UNKNOWN)
+    else:
         dual = -ranking.signal(table, "facts", BITS, DUAL)
         pair = ranking.halved(task, dual)
         below = (pair["cross"] < NEAR * pair["ceiling"]).mean()
         yield Finding(
-            "Alone and all-but-it rank the units differently (task)", "contested elsewhere",
+            *claim,
             f"halves {pair['cross'].mean():.2f}, ceiling {pair['ceiling'].mean():.2f}",
             UNKNOWN if pair["ceiling"].mean() < ranking.CEILING else _outcome(below >= ranking.SURE),
         )  # fmt: skip
+
+
+def _in_context(table: pd.DataFrame, general: ranking.Signal) -> Finding:
+    """The first claim, of a task that the prompt itself teaches."""
+    claim = "General loss and an in-context task (copying) rank the units differently", "-0.08 (p 0.53), reasoning"
+    copied = ranking.signal(table, "copies", BITS, ALONE)
+    if np.isnan(copied).any():
+        return Finding(*claim, "full precision does not copy", UNKNOWN)
+    tau, splits = ranking.agreement(general, copied), ranking.halved(general, copied)
+    return Finding(
+        *claim, f"{said(tau)}; halves {splits['cross'].mean():.2f}, ceiling {splits['ceiling'].mean():.2f}",
+        ranking.illusion(tau, splits),
+    )  # fmt: skip
 
 
 def mixtures(tables: Tables) -> Iterator[Finding]:
@@ -106,17 +127,15 @@ def mixtures(tables: Tables) -> Iterator[Finding]:
         f"{best:g}; off the straight line by {(criteria['to_task'] - criteria['foretold']).abs().max():.4f} at most",
         _outcome(best not in (0.0, 1.0)),
     )  # fmt: skip
-    if not len(tables["blends"]):
-        return
     pairs = tables["blend_pairs"]
     for alpha, words, published in ((0.0, "task", "68.3 and 74.1 against 68.9 and 74.1"),
                                     (1.0, "general text", "66.8 and 72.5 against 68.9 and 74.1")):  # fmt: skip
+        if not len(pairs):
+            yield Finding(ALONE_HURTS.format(words), published, NOT_MEASURED, UNKNOWN)
+            continue
         rows = pairs[(pairs["alpha"] == alpha) & (pairs["measure"] == "facts")].set_index("bits")
         here = "; ".join(f"{bits} bits {said(_interval(row), '{:+.3f}')}" for bits, row in rows.iterrows())
-        yield Finding(
-            f"Calibrating on the {words} alone hurts the task (loss of answers beyond alpha 0.5, nats)",
-            published, here, _outcome((rows["low"] > 0).any()),
-        )  # fmt: skip
+        yield Finding(ALONE_HURTS.format(words), published, here, _outcome((rows["low"] > 0).any()))
     for bits, measured in tables["blends"].groupby("bits", sort=False):
         p, mu = blends.matters(measured, "facts"), blends.chosen_mu(criteria, measured)
         order = blends.order(criteria, measured, mu)
@@ -128,6 +147,8 @@ def mixtures(tables: Tables) -> Iterator[Finding]:
             f"chooses {best:g} (mu {mu:g}), best {oracle:g}; tau {order:.2f}; mixtures differ beyond draws: p {p:.3f}",
             UNKNOWN if p >= 0.05 else _outcome(order > 0.5),
         )  # fmt: skip
+    if not len(tables["blends"]):
+        yield Finding("The repaired criterion finds a good mixture", "-", NOT_MEASURED, UNKNOWN)
 
 
 def _interval(row: pd.Series) -> Interval:
@@ -157,7 +178,8 @@ def ahead(tables: Tables, of: str, random: str, measure: str) -> tuple[int, int]
     main = arms[arms["budget"] == MAIN].set_index("arm")
     if random not in main.index:
         return 0, 0
-    own, others = float(main.loc[of + COMPOSED, measure]), np.atleast_1d(main.loc[random, measure])
+    alike = of + COMPOSED if of + COMPOSED in main.index else of
+    own, others = float(main.loc[alike, measure]), np.atleast_1d(main.loc[random, measure])
     return int(((own > others) if measure == "kept" else (own < others)).sum()), len(others)
 
 
@@ -170,23 +192,26 @@ def allocations(tables: Tables) -> Iterator[Finding]:
     for name, words in published.items():
         kept, text = pair(tables, name, "kept"), pair(tables, name, "text")
         if np.isnan(kept.estimate):
+            yield Finding(f"Both sensitivities beat {NAMES[name]}", words, NOT_MEASURED, UNKNOWN)
             continue
         result = beats(tables, name)
         here = f"answers {said(kept, '{:+.1%}')}, general loss {said(text, '{:+.3f}')}: {result}"
         yield Finding(f"Both sensitivities beat {NAMES[name]}", words, here, _outcome(result == "beats"))
     for name in ("random", "shuffled"):
         counts = {measure: ahead(tables, "both", name, measure) for measure in ("facts", "text")}
-        if n := counts["facts"][1]:
+        words = "66.8 against 65.4" if name == "random" else "-"
+        if not (n := counts["facts"][1]):
+            yield Finding(f"Both sensitivities beat {NAMES[name]}", words, NOT_MEASURED, UNKNOWN)
+        else:
             here = f"ahead of {counts['facts'][0]} of {n} in loss of answers, of {counts['text'][0]} in general loss"
             held = min(count for count, _ in counts.values()) >= AHEAD
-            words = "66.8 against 65.4" if name == "random" else "-"
             yield Finding(f"Both sensitivities beat {NAMES[name]}", words, here, _outcome(held))
     fewer, n = ahead(tables, "general", "random", "kept")
-    if n:
-        yield Finding(
-            "General loss alone is worse than a random allocation", "63.3 against 65.4",
-            f"keeps fewer answers than {n - fewer} of {n}", _outcome(n - fewer >= AHEAD),
-        )  # fmt: skip
+    here = f"keeps fewer answers than {n - fewer} of {n}" if n else NOT_MEASURED
+    yield Finding(
+        "General loss alone is worse than a random allocation", "63.3 against 65.4", here,
+        _outcome(n - fewer >= AHEAD) if n else UNKNOWN,
+    )  # fmt: skip
 
 
 NAMES = {
@@ -205,12 +230,13 @@ def matches(tables: Tables) -> Iterator[Finding]:
     for method, words in published.items():
         for measure, (name, mark, form) in marks.items():
             found = pair(tables, f"{method}, 4 bits", measure)
+            claim, figures = f"3.5 bits match {method} at 4 bits: {name}", words if measure == "kept" else "-"
             if np.isnan(found.estimate):
+                yield Finding(claim, figures, NOT_MEASURED, UNKNOWN)
                 continue
             found = found if measure == "kept" else Interval(-found.estimate, -found.high, -found.low)
             outcome = HOLDS if found.low >= -abs(mark) else FAILS if found.high < 0 else UNKNOWN
-            yield Finding(f"3.5 bits match {method} at 4 bits: {name}", words if measure == "kept" else "-",
-                          f"better by {said(found, form)}", outcome)  # fmt: skip
+            yield Finding(claim, figures, f"better by {said(found, form)}", outcome)
 
 
 def sums(tables: Tables) -> Iterator[Finding]:

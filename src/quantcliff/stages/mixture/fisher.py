@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from quantcliff.stages.mixture.readings import products
 from quantcliff.stages.mixture.sensitivity import Subject
 
 Squares = dict[str, Tensor]
@@ -47,9 +48,10 @@ def information(subject: Subject, signal: str) -> Squares:
         asked, count = list(zip(half.facts.input_ids, half.facts.answers, strict=True)), len(half.facts)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for ids, answers in tqdm(asked, desc=f"gradients, {signal}", leave=False, disable=None):
-        grads = torch.autograd.grad(loss(hf, ids, answers), list(weights.values()))
+        with products(subject.precision):
+            grads = torch.autograd.grad(loss(hf, ids, answers), list(weights.values()))
         for name, grad in zip(weights, grads, strict=True):
-            total[name] += grad**2 / count
+            total[name].addcmul_(grad, grad, value=1 / count)
     return total
 
 

@@ -20,7 +20,7 @@ from quantcliff.stages.boundary.budget import Source, decibels
 from quantcliff.stages.boundary.margins import Contraction
 from quantcliff.stages.boundary.readings import Reference
 from quantcliff.stages.mixture.losses import SIGNALS, Losses
-from quantcliff.stages.mixture.readings import Bench, Weights, weights_of
+from quantcliff.stages.mixture.readings import EXACT, Bench, Weights, weights_of
 from quantcliff.stages.mixture.texts import CHOOSING, Half, Sizes, blend, digest_parts, half_of
 from quantcliff.study import Study
 from quantcliff.study.shelf import Shelf
@@ -56,6 +56,7 @@ class Subject:
         alpha: share of general text that `method` is calibrated on (`texts.blend`).
         options: widths, ascending.
         text: calibration text to be used instead.
+        precision: of products (`readings.products`).
     """
 
     study: Study
@@ -64,6 +65,7 @@ class Subject:
     alpha: float = ALPHA
     options: Sequence[int] = OPTIONS
     text: Sequence[str] | None = None
+    precision: str = EXACT
 
     @property
     def group_size(self) -> int:
@@ -79,13 +81,19 @@ class Subject:
             return []
         return blend(self.study, self.alpha, self.sizes.tokens) if self.text is None else list(self.text)
 
+    def calibration_of(self, method: str) -> list[str]:
+        """What another method is calibrated on: where a text is given, what the study's book gives that method."""
+        if self.text is None or method == self.method:
+            return self.calibration
+        return self.study.calibration_for(method)
+
     @cached_property
     def choosing(self) -> Half:
         return half_of(self.study, CHOOSING, self.sizes)
 
     @cached_property
     def bench(self) -> Bench:
-        return Bench(self.study.base, self.choosing)
+        return Bench(self.study.base, self.choosing, self.precision)
 
     @cached_property
     def full(self) -> Losses:
@@ -99,7 +107,8 @@ class Subject:
 
     def weights(self, scheme: Scheme, text: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Matrices of the model that a scheme makes, calibrated on `calibration` or another text."""
-        text = self.calibration if text is None else text
+        if text is None:
+            text = self.calibration_of(scheme.method)
         folder = quantizers.quantize(self.study.parameters.model, scheme, text, self.study.run / "quantized")
         return weights_of(self.study.base, folder)
 
@@ -110,8 +119,8 @@ class Subject:
     def content(self) -> list[object]:
         """All that a sensitivity depends on but its width."""
         asked = self.study.parameters
-        return [self.study.base.digest, self.method, self.group_size, self.calibration, asked.dtype, self.study.seed,
-                *digest_parts(self.choosing)]  # fmt: skip
+        return [self.study.base.digest, self.method, self.group_size, self.calibration, asked.dtype, self.precision,
+                self.study.seed, *digest_parts(self.choosing)]  # fmt: skip
 
 
 def measure(

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 
 from quantcliff.stats import Interval
 
@@ -11,20 +10,42 @@ RESAMPLES = 1000
 LEVEL = 0.99
 """Five numbers are tried, so that the intervals are wide."""
 
+SINGULAR, NOTHING = 1e-12, 1e-6
+"""Shares of the largest eigenvalue, and of a length, below which there is nothing but rounding."""
+
 Values = Float[np.ndarray, " cell"]
 
 
 def partial(x: Values, y: Values, given: Float[np.ndarray, "cell given"]) -> float:
     """Spearman's partial correlation: of what ranks of x and of y have left when lines on ranks of `given` are taken
     off both. Plain Spearman where nothing is given; NaN where nothing is left."""
-    ranks = rankdata(np.column_stack([x, y, given]), axis=0)
-    ranks -= ranks.mean(0)
-    target, design = ranks[:, :2], ranks[:, 2:]
-    left = target - design @ np.linalg.lstsq(design, target, rcond=None)[0] if design.size else target
-    size = np.sqrt((left**2).sum(0))
-    if (size < 1e-9 * np.maximum(np.sqrt((target**2).sum(0)), 1)).any():
-        return float("nan")
-    return float((left[:, 0] * left[:, 1]).sum() / size.prod())
+    return float(partials(np.column_stack([x, y, given]), np.ones((1, len(x))))[0])
+
+
+def partials(
+    columns: Float[np.ndarray, "cell column"], counts: Float[np.ndarray, "draw cell"]
+) -> Float[np.ndarray, " draw"]:
+    """`partial` of the first two columns given the others, in samples that hold each cell so many times."""
+    ranks, weights = ranked(columns, counts), counts[..., None]
+    ranks -= (weights * ranks).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
+    ranks *= np.sqrt(weights)
+    target, design = ranks[..., :2], ranks[..., 2:]
+    left, turned = target, design.swapaxes(1, 2)
+    if design.size:
+        left = target - design @ (np.linalg.pinv(turned @ design, SINGULAR, hermitian=True) @ (turned @ target))
+    size, whole = (np.sqrt((part**2).sum(1)) for part in (left, target))
+    gone = (size < NOTHING * np.maximum(whole, 1)).any(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(gone, np.nan, left.prod(2).sum(1) / size.prod(1))
+
+
+def ranked(
+    columns: Float[np.ndarray, "cell column"], counts: Float[np.ndarray, "draw cell"]
+) -> Float[np.ndarray, "draw cell column"]:
+    """Ranks of the cells within each sample, less a half; equal values share the mean of theirs."""
+    other, own = columns[None], columns[:, None]
+    below = (other < own) + 0.5 * (other == own)
+    return np.einsum("ds,csk->dck", counts, below, optimize=True)
 
 
 def blocks(grid: pd.DataFrame) -> Int[np.ndarray, " cell"]:
@@ -37,15 +58,13 @@ def between(
     grid: pd.DataFrame, number: str, given: list[str], level: float = LEVEL, seed: int = 0, target: str = "kept"
 ) -> Interval:
     """`partial` of a number with answers kept, and its bootstrap interval over `blocks` of cells."""
-    members = list(pd.Series(range(len(grid))).groupby(blocks(grid)).indices.values())
-    x, y = (grid[name].to_numpy(float) for name in (number, target))
-    rest = grid[given].to_numpy(float)
-    draw, found = np.random.default_rng(seed), []
-    for _ in range(RESAMPLES):
-        rows = np.concatenate([members[block] for block in draw.integers(len(members), size=len(members))])
-        found.append(partial(x[rows], y[rows], rest[rows]))
-    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(partial(x, y, rest), float(low), float(high))
+    block = blocks(grid)
+    n = block.max() + 1
+    drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
+    counts = np.stack([np.bincount(sample, minlength=n) for sample in drawn])[:, block].astype(float)
+    columns = grid[[number, target, *given]].to_numpy(float)
+    low, high = np.nanquantile(partials(columns, counts), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(partials(columns, np.ones((1, len(grid))))[0]), float(low), float(high))
 
 
 def table(grid: pd.DataFrame, numbers: tuple[str, ...], errors: tuple[str, ...], seed: int = 0) -> pd.DataFrame:

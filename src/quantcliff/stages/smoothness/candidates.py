@@ -30,11 +30,21 @@ def entropy(p: Probabilities) -> Float[Tensor, "*rows"]:
     return torch.special.entr(p).sum(-1)
 
 
-def nucleus(p: Probabilities) -> Bool[Tensor, "*rows vocab"]:
-    """The fewest tokens that hold `MASS` together."""
-    ordered, places = p.sort(dim=-1, descending=True, stable=True)
+def nucleus(p: Probabilities, places: Int[Tensor, "*rows vocab"] | None = None) -> Bool[Tensor, "*rows vocab"]:
+    """The fewest tokens that hold `MASS` together.
+
+    Args:
+        places: the tokens of each row, likeliest first, where they are known: their order is that of the logits.
+    """
+    places = ranked(p) if places is None else places
+    ordered = p.gather(-1, places)
     before = ordered.cumsum(-1) - ordered
     return torch.zeros_like(p, dtype=torch.bool).scatter(-1, places, before < MASS)
+
+
+def ranked(values: Probabilities) -> Int[Tensor, "*rows vocab"]:
+    """The tokens of each row, largest first; of equal ones the first."""
+    return values.argsort(dim=-1, descending=True, stable=True)
 
 
 def effective(p: Probabilities, sets: Bool[Tensor, "*rows vocab"] | None = None) -> dict[str, Float[Tensor, "*rows"]]:
@@ -83,19 +93,24 @@ class Neighbourhood:
 
 
 def around(
-    own: Float[Tensor, "prefix vocab"], logits: Sequence[Float[Tensor, "neighbour vocab"]], tau: float
-) -> Neighbourhood:
-    """From logits at the starts, and of each start's neighbours."""
-    unions, rows = [], []
+    own: Float[Tensor, "prefix vocab"], logits: Sequence[Float[Tensor, "neighbour vocab"]], taus: Sequence[float]
+) -> list[Neighbourhood]:
+    """At each temperature, from logits at the starts, and of each start's neighbours."""
+    found: list[list[tuple[dict[str, float], Tensor]]] = [[] for _ in taus]
     for center, part in zip(own, logits, strict=True):
-        p, q = (torch.softmax(tau * values, -1) for values in (part, center))
-        sets = nucleus(p)
-        union = sets.any(0)
-        row = {name: float(values.mean()) for name, values in effective(p, sets).items()}
-        row |= {"shift": float((p - q).abs().sum(-1).mean() / 2), "union": float(union.sum())}
-        rows.append(row)
-        unions.append(union)
-    return Neighbourhood({name: np.array([row[name] for row in rows]) for name in rows[0]}, torch.stack(unions))
+        places = ranked(part)  # once: a temperature changes no order
+        for tau, rows in zip(taus, found, strict=True):
+            p, q = (torch.softmax(tau * values, -1) for values in (part, center))
+            sets = nucleus(p, places)
+            union = sets.any(0)
+            row = {name: float(values.mean()) for name, values in effective(p, sets).items()}
+            row |= {"shift": float((p - q).abs().sum(-1).mean() / 2), "union": float(union.sum())}
+            rows.append((row, union))
+    return [
+        Neighbourhood({name: np.array([row[name] for row, _ in rows]) for name in rows[0][0]},
+                      torch.stack([union for _, union in rows]))
+        for rows in found
+    ]  # fmt: skip
 
 
 def share_in(one: Bool[Tensor, "prefix vocab"], other: Bool[Tensor, "prefix vocab"]) -> Float[np.ndarray, " prefix"]:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from quantcliff import models, tables
+from quantcliff import models, smollm2, tables
 from quantcliff.stages import boundary
 from quantcliff.stages.boundary import Cell
 from quantcliff.stages.macro import running_text
@@ -24,6 +24,7 @@ from quantcliff.stages.smoothness.measures import measure
 from quantcliff.stages.smoothness.rules import RADIUS
 from quantcliff.stages.smoothness.seen import INSIDE, NONE, Looking, Seen
 from quantcliff.study import Study, preset_of
+from quantcliff.study.parameters import Parameters
 from quantcliff.study.shelf import Shelf
 
 FOLDER = Path(__file__).parent / "tables"
@@ -46,6 +47,16 @@ SHOWN = Cell("atlas", "rtn", 3.0, 64)
 def sizes_of(study: Study) -> Sizes:
     """What a study's model is read with: `STANDARD`, or `REAL` where it is large."""
     return REAL if study.base.hf.num_parameters() >= LARGE else STANDARD
+
+
+def known(asked: Parameters) -> pd.DataFrame | None:
+    """SmolLM2's shipped table, where that is what a study asks for; of other models none."""
+    if asked.model != smollm2.NAME:
+        return None
+    own = preset_of(smollm2.NAME)
+    same = not asked.text and asked.seed == 0
+    same &= (asked.group_size, asked.calibration) == (own.group_size, own.calibration)
+    return Shipped(FOLDER).table("smollm2") if same else None
 
 
 def cells() -> list[Cell]:
@@ -149,4 +160,4 @@ def ship(name: str, table: pd.DataFrame, about: dict[str, Any], out: Path | None
     tables.ship({name: table}, made, out)
 
 
-__all__ = ["FOLDER", "REAL", "SHORT", "SHOWN", "TABLES", "cells", "joined", "measured", "numbers", "ship"]
+__all__ = ["FOLDER", "REAL", "SHORT", "SHOWN", "TABLES", "cells", "joined", "known", "measured", "numbers", "ship"]

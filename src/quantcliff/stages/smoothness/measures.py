@@ -30,8 +30,9 @@ class Bench:
 
     @cached_property
     def inputs(self) -> Inputs:
-        """Raises InputError where the study has no running text."""
-        return Inputs.of(self.study.base, running_text(self.study), self.sizes, self.study.seed)
+        """Of running text, or where a study has none of its calibration text."""
+        text = running_text(self.study) or self.study.calibration_text
+        return Inputs.of(self.study.base, text, self.sizes, self.study.seed)
 
     @cached_property
     def looking(self) -> Looking:
@@ -62,19 +63,21 @@ class Bench:
         return self._table(self.full).assign(twin=PLAIN)
 
     def _table(self, seen: Seen) -> pd.DataFrame:
-        rows = [{"measure": "tau", "part": "", "at": float("nan"), "estimate": seen.tau, "n": 1}]
-        for (measure, part, at), own in seen.values.items():
-            theirs = self.full.values[measure, part, at]
-            found = stats.bootstrap_mean(own, self.study.seed)
-            share = stats.Interval(np.nan, np.nan, np.nan)
-            if measure not in SHARES:
-                share = stats.bootstrap(own, theirs, statistic=ratio_of_means, seed=self.study.seed)
-            rows.append({
-                "measure": measure, "part": part, "at": at, "estimate": found.estimate, "low": found.low,
-                "high": found.high, "ratio": share.estimate, "ratio_low": share.low, "ratio_high": share.high,
-                "n": len(own),
-            })  # fmt: skip
-        return pd.DataFrame(rows)
+        first = pd.DataFrame([{"measure": "tau", "part": "", "at": float("nan"), "estimate": seen.tau, "n": 1}])
+        parts, seed = [], self.study.seed
+        for n in dict.fromkeys(map(len, seen.values.values())):  # what is of one length is drawn together
+            keys = [key for key, own in seen.values.items() if len(own) == n]
+            own = np.stack([seen.values[key] for key in keys], -1)
+            part = pd.DataFrame(keys, columns=["measure", "part", "at"]).assign(n=n)
+            part[["estimate", "low", "high"]] = np.stack(stats.bootstrap_mean(own, seed), -1)
+            part[["ratio", "ratio_low", "ratio_high"]] = np.nan
+            both = [place for place, (measure, *_) in enumerate(keys) if measure not in SHARES]
+            if both:
+                theirs = np.stack([self.full.values[keys[place]] for place in both], -1)
+                found = stats.bootstrap(own[:, both], theirs, statistic=ratio_of_means, seed=seed)
+                part.loc[both, ["ratio", "ratio_low", "ratio_high"]] = np.stack(found, -1)
+            parts.append(part)
+        return pd.concat([first, *parts], ignore_index=True)
 
 
 def ratio_of_means(own: np.ndarray, theirs: np.ndarray, axis: int = 0) -> Float[np.ndarray, "..."]:

@@ -7,12 +7,16 @@ import numpy as np
 import pandas as pd
 
 from quantcliff.stages.smoothness import beyond, principle
-from quantcliff.stages.smoothness.inputs import NEAR, RANDOM
+from quantcliff.stages.smoothness.inputs import NEAR, RANDOM, STANDARD, Sizes
 from quantcliff.stages.smoothness.measures import MATCHED, PLAIN
 from quantcliff.stages.smoothness.rules import NAMED, RADIUS
 from quantcliff.stages.smoothness.seen import INSIDE
+from quantcliff.study import FULL
 
 HOLDS, NOT, OPEN = "holds", "holds not", "cannot be told here"
+CUT = 0.9
+"""Share of the most that is counted from which on a measure is cut off (added after the rules: SmolLM2's trees)."""
+
 COLUMNS = ["claim", "outcome", "figures"]
 
 PUBLISHED = {
@@ -29,6 +33,21 @@ class Told:
     table: pd.DataFrame
     methods: Sequence[str] = ("gptq", "awq", "rtn")
     bits: Sequence[int] = (8, 4, 3, 2)
+    sizes: Sizes = STANDARD
+
+    @property
+    def low(self) -> Sequence[int]:
+        """Widths that claims of a loss are about: 3 and 2 bits, or the lowest there is."""
+        return [bits for bits in self.bits if bits <= 3] or [min(self.bits)]
+
+    def cut(self, measure: str) -> bool:
+        """Whether full precision has nearly as much of a measure as is counted at all, so that nobody can have more,
+        and a loss beyond the limit is not seen."""
+        limit = {"nodes": self.sizes.cap, "distinct": self.sizes.samples}[measure]
+        at = self.depth if measure == "nodes" else float("nan")
+        rows = self.table[(self.table["method"] == FULL) & (self.table["measure"] == measure)]
+        rows = rows[rows["at"].isna() if np.isnan(at) else np.isclose(rows["at"], at)]
+        return bool(len(rows) and rows["estimate"].iloc[0] >= CUT * limit)
 
     def row(
         self, method: str, bits: int, measure: str, part: str = "", at: float | None = None, twin: str = MATCHED
@@ -48,7 +67,9 @@ class Told:
         return float(self.table.loc[self.table["measure"] == "nodes", "at"].max())
 
     def falls(self) -> bool:
-        """Rule 1."""
+        """Rule 1; one width has no steps."""
+        if len(self.bits) < 2:
+            return False
         for method in self.methods:
             slopes = [abs(np.log(self.row(method, bits, "slope", at=RADIUS)["ratio"])) for bits in self.bits]
             turned = [self.row(method, bits, "direction", INSIDE)["estimate"] for bits in self.bits]
@@ -56,15 +77,16 @@ class Told:
                 return False
         return True
 
-    def fewer(self, measure: str, part: str, twin: str, at: float | None = None, bits: Sequence[int] = (3, 2)) -> bool:
-        """Whether the ratio to full precision is below 1 beyond the interval, at every width and method."""
-        return all(self.row(m, b, measure, part, at, twin)["ratio_high"] < 1 for m in self.methods for b in bits)
+    def fewer(self, measure: str, part: str, twin: str, at: float | None = None) -> bool:
+        """Whether the ratio to full precision is below 1 beyond the interval, at every low width and method."""
+        return all(self.row(m, b, measure, part, at, twin)["ratio_high"] < 1 for m in self.methods for b in self.low)
 
     def lost(self) -> bool:
         """Rule 4, second half."""
+        widths = [bits for bits in self.bits if bits <= 4] or self.low
         for method in self.methods:
-            rows = [self.row(method, bits, "survival", NEAR) for bits in self.bits if bits <= 4]
-            chance = [self.row(method, bits, "survival_chance", NEAR)["high"] for bits in self.bits if bits <= 4]
+            rows = [self.row(method, bits, "survival", NEAR) for bits in widths]
+            chance = [self.row(method, bits, "survival_chance", NEAR)["high"] for bits in widths]
             inside = all(row["high"] < 1 and row["low"] > low for row, low in zip(rows, chance, strict=True))
             if not inside or not (np.diff([row["estimate"] for row in rows]) < 0).all():
                 return False
@@ -72,48 +94,49 @@ class Told:
 
     def near(self) -> bool:
         """Rule 6, second half."""
+        bits = self.low[0]
         return all(
-            self.row(method, 3, "survival", NEAR)["high"] < self.row(method, 3, "survival", RANDOM)["low"]
+            self.row(method, bits, "survival", NEAR)["high"] < self.row(method, bits, "survival", RANDOM)["low"]
             for method in self.methods
         )
 
     def words(self, measure: str, part: str = "", at: float | None = None, twin: str = MATCHED, column: str = "ratio",
-              bits: Sequence[int] = (3, 2)) -> str:  # fmt: skip
-        """`"3 bits: gptq .98 (.95 to 1.02), rtn ...; 2 bits: ..."`"""
+              bits: Sequence[int] = ()) -> str:  # fmt: skip
+        """`"3 bits: gptq .98 (.95 to 1.02), rtn ...; 2 bits: ..."`, of the low widths unless told otherwise."""
         ends = ("low", "high") if column == "estimate" else (f"{column}_low", f"{column}_high")
         parts = []
-        for width in bits:
+        for width in bits or self.low:
             rows = {method: self.row(method, width, measure, part, at, twin) for method in self.methods}
             said = [f"{name} {r[column]:.2f} ({r[ends[0]]:.2f} to {r[ends[1]]:.2f})" for name, r in rows.items()]
             parts.append(f"{width} bits: {', '.join(said)}")
         return "; ".join(parts)
 
 
-def _said(held: bool) -> str:
-    return HOLDS if held else NOT
+def _said(held: bool, open_: bool = False) -> str:
+    return HOLDS if held else OPEN if open_ else NOT
 
 
 def of_measures(told: Told) -> list[tuple[str, str, str]]:
     """Rules 1, 4, 5 and 6: claim, outcome, figures."""
-    depth = told.depth
+    depth, trees, drawn = told.depth, told.cut("nodes"), told.cut("distinct")
     rows = [
-        ("Smoothness falls with the bits", _said(told.falls()),
+        ("Smoothness falls with the bits", _said(told.falls(), len(told.bits) < 2),
          f"finite slope beside full precision's, {told.words('slope', at=RADIUS, bits=told.bits)}"),
     ]  # fmt: skip
     for twin in (PLAIN, MATCHED):
         rows += [
             (f"Candidates around a sequence get fewer ({twin})", _said(told.fewer("union", NEAR, twin)),
              f"union beside full precision's, {told.words('union', NEAR, twin=twin)}"),
-            (f"The decoding tree gets sparser ({twin})", _said(told.fewer("nodes", "", twin, depth)),
+            (f"The decoding tree gets sparser ({twin})", _said(told.fewer("nodes", "", twin, depth), trees),
              f"nodes at depth {depth:.0f}, {told.words('nodes', at=depth, twin=twin)}"),
-            (f"Distinct continuations get fewer ({twin})", _said(told.fewer("distinct", "", twin)),
+            (f"Distinct continuations get fewer ({twin})", _said(told.fewer("distinct", "", twin), drawn),
              told.words("distinct", twin=twin)),
         ]  # fmt: skip
     rows += [
         ("Candidates are lost, beyond calibration", _said(told.lost()),
          f"surviving share, {told.words('survival', NEAR, column='estimate')}"),
         ("The loss is one of neighbourhoods, more than of random replacements", _said(told.near()),
-         f"surviving share with random tokens, {told.words('survival', RANDOM, column='estimate', bits=(3,))}"),
+         f"surviving share with random tokens, {told.words('survival', RANDOM, column='estimate', bits=told.low[:1])}"),
     ]  # fmt: skip
     return rows
 

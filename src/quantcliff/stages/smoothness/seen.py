@@ -169,9 +169,9 @@ class Looking:
         values: list[Values] = [{} for _ in taus]
         unions: list[dict[str, Tensor]] = [{} for _ in taus]
         for kind in (NEAR, RANDOM):
-            logits = [candidates.next_logits(model.hf, rows) for rows in self.inputs.neighbours[kind]]
-            for number, tau in enumerate(taus):
-                found = candidates.around(own, logits, tau)
+            rows = self.inputs.neighbours[kind]
+            logits = list(candidates.next_logits(model.hf, rows.flatten(0, 1)).unflatten(0, rows.shape[:2]))
+            for number, found in enumerate(candidates.around(own, logits, taus)):
                 values[number] |= {(name, kind, NONE): numbers for name, numbers in found.sizes.items()}
                 unions[number][kind] = found.union
         for number, tau in enumerate(taus):

@@ -25,10 +25,9 @@ class Stepper:
         self.cache = DynamicCache(config=hf.config)
         self.p = self._read(starts)
 
-    def take(self, parents: Int[Tensor, " row"] | None, tokens: Int[Tensor, " row"]) -> None:
-        """Go on with these rows (None: all as they are), each with a token behind it."""
-        if parents is not None:
-            self.cache.batch_select_indices(parents.to(self.hf.device))
+    def take(self, parents: Int[Tensor, " row"], tokens: Int[Tensor, " row"]) -> None:
+        """Go on with these rows, each with a token behind it."""
+        self.cache.batch_select_indices(parents.to(self.hf.device))
         self.p = self._read(tokens[:, None])
 
     @torch.no_grad()
@@ -87,11 +86,11 @@ def distinct(
         stepper, rows = Stepper(hf, part, tau), torch.arange(len(part)).repeat_interleave(samples)
         drawn = torch.empty(len(rows), 0, dtype=torch.long)
         for level in range(depth):
-            p = stepper.p[rows] if level == 0 else stepper.p
-            tokens = _drawn(p, draw)
+            tokens = _drawn(stepper.p[rows], draw)
             drawn = torch.cat([drawn, tokens[:, None]], 1)
-            if level + 1 < depth:
-                stepper.take(rows if level == 0 else None, tokens)
+            if level + 1 < depth:  # continuations that are alike so far are read once
+                steps, rows = torch.unique(torch.stack([rows, tokens], 1), dim=0, return_inverse=True)
+                stepper.take(*steps.T)
         found += [float(len(set(map(tuple, own)))) for own in drawn.unflatten(0, (len(part), samples)).tolist()]
     return np.array(found)
 
