@@ -41,7 +41,7 @@ def kept(table: pd.DataFrame, model: str = "this model") -> alt.LayerChart:
     return finish(
         chart.encode(strokeDash=alt.StrokeDash("family:N", title=None, scale=dashes)),
         f"What {model} keeps, by what is quantized",
-        f"Share of full precision's right answers kept: {words}.", height=180,
+        f"Share of full precision's right answers kept: {words}.", height=165,
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def tasks(falls: pd.DataFrame) -> alt.LayerChart:
     bars = base.mark_rule(strokeWidth=2).encode(alt.X("kept_low:Q", title="answers kept"), x2="kept_high:Q")
     return finish(
         alt.layer(bars, base.mark_point(size=60).encode(x, tooltip=tips)), "Recall and computation, by bits",
-        f"Share of full precision's right answers that plainly rounded weights keep: {words}.", height=32 * len(names),
+        f"Share of full precision's right answers that plainly rounded weights keep: {words}.", height=26 * len(names),
     )  # fmt: skip
 
 

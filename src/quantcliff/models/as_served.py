@@ -29,26 +29,31 @@ def served_of(source: str | Path) -> Served | None:
     states, more = _states(folder, stated)
     if not inputs and states is None:
         return None
-    names, settings = linears(config_of(folder)), list(inputs.values())
-    alike = set(inputs) == set(names) and all(each == settings[0] for each in settings)
-    how: dict[str, Any] = {"inputs": settings[0]} if alike else {"inputs_of": inputs}
+    first = next(iter(inputs.values()), None)
+    alike = all(own == first for own in inputs.values())
+    whole = not inputs or (alike and set(inputs) == set(linears(config_of(folder))))
+    how: dict[str, Any] = {"inputs": first} if whole else {"inputs_of": inputs}
     return Served(**how, keys=states, values=states, scales={**scales, **more})
 
 
 def _inputs(folder: Path, stated: Mapping[str, Any]) -> tuple[dict[str, Settings], dict[str, float]]:
     """Settings by full module name, and the scales that stand in the file."""
+    groups = list(stated.get("config_groups", {}).values())
+    reading = [group for group in groups if group.get("input_activations") or group.get("output_activations")]
+    if not reading or not all(_runs(group.get("input_activations") or {}) for group in reading):
+        return {}, {}
     config = config_of(folder)
-    sizes, groups = every_linear(config), list(stated.get("config_groups", {}).values())
+    sizes = every_linear(config)
     schemes = {name: group for name in sizes if (group := _scheme(name, groups, stated.get("ignore") or ()))}
     found = {name: group["input_activations"] for name, group in schemes.items() if group.get("input_activations")}
-    reading = [group for group in groups if group.get("input_activations") or group.get("output_activations")]
-    known = all(any(group is own for own in schemes.values()) for group in reading)
-    whole = known and not any(group.get("output_activations") for group in groups) and not has_stacked_experts(config)
-    if not whole or not all(_runs(settings, sizes[name][1]) for name, settings in found.items()):
+    known = all(any(group is own for own in schemes.values()) for group in reading)  # none is for other modules
+    divided = all(sizes[name][1] % (settings.get("group_size") or 1) == 0 for name, settings in found.items())
+    outputs = any(group.get("output_activations") for group in reading)
+    if outputs or has_stacked_experts(config) or not (known and divided):
         return {}, {}
-    kinds = {True: None, False: "input_scale", "local": "input_global_scale"}
-    asked = {kind: _scales(folder, kind) for kind in kinds.values() if kind}
-    needed = {name: kind for name, settings in found.items() if (kind := kinds[settings.get("dynamic", False)])}
+    kinds = {False: "input_scale", "local": "input_global_scale"}
+    asked = {kind: _scales(folder, kind) for kind in kinds.values()}
+    needed = {name: kinds[how] for name, settings in found.items() if (how := settings.get("dynamic", False)) in kinds}
     if any(name not in asked[kind] for name, kind in needed.items()):
         return {}, {}
     return found, {name: asked[kind][name] for name, kind in needed.items()}
@@ -64,11 +69,9 @@ def _scheme(name: str, groups: list[dict[str, Any]], ignore: list[str] | tuple[s
     return by_target[targets[0]] if targets and not is_match(name, linear, ignore) else None
 
 
-def _runs(settings: Settings, columns: int) -> bool:
-    """Whether inputs of so many columns can be rounded by these settings."""
-    if not _simple(settings, {True: ("token", "group", "tensor"), "local": ("tensor_group",), False: ("tensor",)}):
-        return False
-    return columns % (settings.get("group_size") or 1) == 0
+def _runs(settings: Settings) -> bool:
+    """Whether inputs can be rounded by these settings."""
+    return _simple(settings, {True: ("token", "group", "tensor"), "local": ("tensor_group",), False: ("tensor",)})
 
 
 def _states(folder: Path, stated: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, float]]:
