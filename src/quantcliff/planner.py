@@ -89,8 +89,7 @@ def plan(
     )
     click.echo(library.table(rows).to_string())
     click.echo(
-        f"\nTime: from {known}; {found['passes']:.0f} plain forward passes over all prompts, and the "
-        "checks; longer where other programs run."
+        f"\nTime: from {known}; {library.passes(found, prompts)}, and the checks; longer where other programs run."
     )
     lacking = library.short(rows, library.free_memory(device), float(shutil.disk_usage(Path()).free))
     for sentence in lacking:

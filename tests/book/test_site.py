@@ -130,6 +130,55 @@ def test_input_refused_by_a_chapter_is_one_sentence(root, unrendered):
         build()
 
 
+WAITS = """\
+# Chapter NAME
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+run = "runs/x"
+```
+
+```{code-cell} ipython3
+import time
+from pathlib import Path
+
+begun = time.monotonic()
+while not Path("there").exists():
+    assert time.monotonic() < begun + 120, "the page beside this one did not run"
+    time.sleep(0.1)
+```
+"""
+
+LEAVES_NOTHING = """\
+# Chapter NAME
+
+```{code-cell} ipython3
+from pathlib import Path
+
+Path("there").touch()
+```
+"""
+
+
+def test_a_page_that_leaves_nothing_runs_beside_the_next(root, unrendered):
+    (root / "book" / "one.md").write_text(HEAD + LEAVES_NOTHING)
+    (root / "book" / "two.md").write_text(HEAD + WAITS)
+    book.build(Book.read(root), {}, Path("out"))  # from elsewhere than papermill works
+    assert {file.stem for file in Path("out/notebooks").iterdir()} == {"one", "two"}
+    assert Path.cwd() == root
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_page_beside_that_fails_stops_the_build(root, unrendered, others):
+    wrong = HEAD + LEAVES_NOTHING.replace('Path("there").touch()', "1 / 0")
+    (root / "book" / ("one.md" if others else "two.md")).write_text(wrong)
+    name = "one" if others else "two"
+    with pytest.raises(BuildError, match=rf"chapter {name} stopped in code cell 1.*ZeroDivisionError"):
+        build()
+    assert Path(f"out/notebooks/{name}.failed.ipynb").exists()
+
+
 def test_killed_build_loses_no_finished_chapter(root, unrendered):
     two = root / "book" / "two.md"
     wait = "import time\nwhile not Path('go').exists():\n    time.sleep(0.1)\n"

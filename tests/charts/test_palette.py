@@ -1,11 +1,31 @@
-"""Colours of the book stay apart for readers who see no red or no green."""
+"""Colours of the book: one for each thing, in one place, that stay apart for readers who see no red or no green."""
 
+import ast
 import itertools
+import re
+from pathlib import Path
 
+import altair as alt
+import jupytext
 import numpy as np
+import pandas as pd
 import pytest
 
-from quantcliff.charts import BITS, FULL, METHODS, MODELS
+from quantcliff import charts
+from quantcliff.charts import BITS, FULL, METHODS, palette
+
+ROOT = Path(__file__).parents[2]
+MODULES = [*(ROOT / "src/quantcliff/charts").glob("*.py"), ROOT / "src/quantcliff/diagnosis/page.py"]
+PAGES = sorted((ROOT / "book").rglob("*.md"))
+
+LITERAL = re.compile(
+    r"#[0-9a-fA-F]{3,8}$|(white|black|gr[ae]y|red|green|blue|orange|purple|brown|pink|teal|gold|crimson|firebrick|"
+    r"(dark|light|steel|royal|dodger|slate|sea|forest)\w+)$"
+)
+"""What is written where a colour is meant; `currentColor` and `transparent` are the page's own."""
+
+DARK, LIGHT = "#14181e", "#ffffff"
+"""The page's background in both themes."""
 
 SIGHT = {
     "full": np.eye(3),
@@ -31,13 +51,86 @@ def seen(color: str, sight: str) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
+def luminance(color: str) -> float:
+    parts = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ XYZ[1])
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2 has it, 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def apart(colors: set[str], sight: str) -> float:
+    """Distance of the two that are nearest to each other."""
+    return min(
+        float(np.linalg.norm(seen(a, sight) - seen(b, sight))) for a, b in itertools.combinations(sorted(colors), 2)
+    )
+
+
 @pytest.mark.parametrize("sight", SIGHT)
-@pytest.mark.parametrize("colors", [[*BITS.values(), FULL], [*METHODS.values(), FULL], [*MODELS.values(), FULL]])
-def test_colors_that_stand_side_by_side_stay_apart(colors, sight):
-    apart = {
-        (a, b): float(np.linalg.norm(seen(a, sight) - seen(b, sight))) for a, b in itertools.combinations(colors, 2)
-    }
-    assert min(apart.values()) >= LEAST, min(apart, key=apart.get)
+@pytest.mark.parametrize("family", palette.FAMILIES)
+def test_colors_that_stand_side_by_side_stay_apart(family, sight):
+    assert apart({*palette.FAMILIES[family].values()}, sight) >= LEAST
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_colors_for_anything_stay_apart_and_apart_from_baselines(sight):
+    assert apart({*palette.SERIES, palette.CONTROL, FULL}, sight) >= LEAST
+
+
+@pytest.mark.parametrize("color", sorted({*palette.NAMES.values(), *palette.SERIES}))
+def test_every_color_stands_out_from_a_light_and_a_dark_page(color):
+    assert contrast(color, LIGHT) >= 3 and contrast(color, DARK) >= 3
+
+
+@pytest.mark.parametrize("family", ["readings", "verdicts", "answers", "agreement"])
+def test_letters_stand_out_from_what_they_are_written_on(family):
+    assert min(contrast(color, LIGHT) for color in palette.FAMILIES[family].values()) >= 4.5
+
+
+def test_a_name_has_one_color_in_all_families():
+    for family in palette.FAMILIES.values():
+        assert {name: palette.NAMES[name] for name in family} == dict(family)
+
+
+@pytest.mark.parametrize("file", [*MODULES, *PAGES], ids=lambda path: path.stem)
+def test_no_color_is_written_down_but_in_the_palette(file):
+    if file.name == "palette.py":
+        return
+    sources = [file.read_text()]
+    if file.suffix == ".md":
+        sources = [cell.source for cell in jupytext.read(file, fmt="md:myst").cells if cell.cell_type == "code"]
+    found = [
+        node.value for source in sources for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and LITERAL.match(node.value)
+    ]  # fmt: skip
+    assert not found
+
+
+def test_widths_are_numbers_and_names():
+    assert [palette.color(bits) for bits in (4, np.int64(4), 4.0, "4")] == [BITS[4]] * 4
+    assert palette.color(2.75) == palette.color(2.5) == palette.BETWEEN
+    assert palette.color(16) == palette.color(32.0) == palette.color("full precision") == FULL
+    assert palette.color(5) is None and palette.color("somebody's") is None
+
+
+def test_what_has_no_color_takes_one_that_no_other_has():
+    made = charts.scale(["gptq", "robust", "mine", "yours", 5, "a fifth"]).to_dict()
+    assert made["domain"] == ["gptq", "robust", "mine", "yours", 5, "a fifth"]
+    assert made["range"][:2] == [METHODS["gptq"], palette.BLUE]
+    assert set(made["range"][2:5]) == {*palette.SERIES} - {palette.BLUE}
+    assert FULL not in made["range"]
+
+
+def test_a_chart_with_colors_of_its_own_is_refused():
+    table = pd.DataFrame({"method": ["gptq", "mine"], "x": [1, 2]})
+    wrong = alt.Scale(domain=["gptq", "mine"], range=[METHODS["awq"], BITS[2]])
+    point = alt.Chart(table).mark_point().encode(x="x:Q", color=alt.Color("method:N", scale=wrong))
+    with pytest.raises(ValueError, match=r"the chart 'T' has its own colours for gptq; take those of charts.palette"):
+        charts.finish(alt.layer(point, point), "T", "Two points.")
+    charts.finish(point.encode(color=charts.method_color(table)), "T", "Two points.")
 
 
 def test_simulation_takes_red_and_green_for_alike():

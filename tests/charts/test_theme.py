@@ -19,10 +19,10 @@ TABLE = pd.DataFrame(
 
 def test_colors_follow_what_the_table_holds():
     bits = charts.bits_color(TABLE).to_dict()["scale"]
-    assert bits == {"domain": [8, 5, 2], "range": [charts.BITS[8], charts.FULL, charts.BITS[2]]}
+    assert bits == {"domain": [8, 5, 2], "range": [charts.BITS[8], charts.NEUTRAL, charts.BITS[2]]}
     methods = charts.method_color(TABLE).to_dict()["scale"]
     assert methods["domain"] == ["gptq", "rtn", "mine"]
-    assert methods["range"] == [charts.METHODS["gptq"], charts.METHODS["rtn"], charts.FULL]
+    assert methods["range"] == [charts.METHODS["gptq"], charts.METHODS["rtn"], charts.NEUTRAL]
 
 
 def test_full_precision_is_named_so_beside_bit_widths():

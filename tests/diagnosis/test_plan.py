@@ -31,8 +31,14 @@ def test_prompts_are_counted_or_supposed(tmp_path: Path) -> None:
     found = plan.Prompts.of("atlas", "atlas", None, 50)
     probes = facts.probe(facts.load("atlas", n_facts=50), models.tokenizer_of(models.folder_of("atlas")))
     assert (found.n, found.tokens, found.exact) == (50, probes.lengths.mean(), True)
-    (tmp_path / "text.txt").write_text("Some words.")
-    assert plan.Prompts.of("atlas", "atlas", str(tmp_path / "text.txt"), 50) == plan.Prompts(50, 36.0, False)
+    text = tmp_path / "text.txt"
+    text.write_text("Some words, and more of them than eight. " * 20)
+    assert plan.Prompts.of("atlas", "atlas", str(text), 50) == plan.Prompts(50, 36.0, False)
+    places = len(models.tokenizer_of(models.folder_of("atlas"))(text.read_text().strip()).input_ids) - 7
+    assert plan.Prompts.of("atlas", "atlas", str(text), 10_000) == plan.Prompts(places, 36.0, False)
+    text.write_text("Some words.\n\nNo more.")
+    with pytest.raises(InputError, match=r"text.txt has 0 places to ask at, and 20 are needed"):
+        plan.Prompts.of("atlas", "atlas", str(text), 50)
     with pytest.raises(InputError, match="no text file nope"):
         plan.Prompts.of("atlas", "atlas", "nope", 50)
 
@@ -48,6 +54,16 @@ def test_a_diagnosis_takes_what_was_said(tmp_path: Path) -> None:
     disk = sum(file.stat().st_size for file in (tmp_path / "run").rglob("*") if file.is_file())
     assert found["passes"] == pytest.approx(passes, rel=0.2)
     assert found["disk"] == pytest.approx(disk, rel=0.3)
+
+
+def test_fewer_prompts_take_more_passes_over_each() -> None:
+    size = plan.Size.of("atlas")
+    many, few = (plan.Prompts(n, 36.0, False) for n in (400, 60))
+    found = plan.diagnosis(size, many, 1e-4, "float32")
+    assert found["most"] == pytest.approx(plan.diagnosis(size, few, 1e-4, "float32")["passes"])
+    fewer = "(24 over 100 or fewer, if full precision is sure of no more of the text)"
+    assert plan.passes(found, many) == f"8 plain forward passes over 400 prompts {fewer}"
+    assert plan.passes(plan.diagnosis(size, few, 1e-4, "float32"), few) == "24 plain forward passes over 60 prompts"
 
 
 @pytest.mark.parametrize(("method", "bits", "size"), [("rtn", 4, 128), ("rtn", 2, 32), ("rtn", 8, -1)])

@@ -4,6 +4,7 @@ Execution (papermill) and rendering (jupyter-book) are apart. A chapter that was
 parameters, library and model is not executed again, so a build that was killed or stopped goes on where it was.
 """
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -53,20 +55,8 @@ def build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
 
 def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     model = str(parameters.get("model", DEFAULT))
-    book, executed = book.of(model), {}
-    start, *others = book.chapters  # the start page sums up the others, so it runs last
-    chapters = [chapter for chapter in (*others, start) if chapter.runs]
-    for number, chapter in enumerate(chapters, start=1):
-        label = f"[{number}/{len(chapters)}] {chapter.name}"
-        notebook = out / "notebooks" / f"{chapter.name}.ipynb"
-        mark = digest(chapter, parameters)
-        if _mark_of(notebook) == mark:
-            tqdm.write(f"{label}: unchanged, not executed again", file=sys.stderr)
-        else:
-            with _results(chapter, parameters, book.work):
-                execute(chapter, parameters, notebook, book.work, mark, label)
-                keep_table(chapter, parameters, book.work, out / "tables")
-        executed[chapter] = notebook
+    book = book.of(model)
+    executed = _execute_all(book, parameters, out)
     editions = [] if model != DEFAULT else sorted(out.resolve().parent.glob("*/html/index.html"))
     links = {page.parents[1].name: os.path.relpath(page, out.resolve() / "html") for page in editions}
     links.pop(out.resolve().name, None)
@@ -76,8 +66,48 @@ def _build(book: Book, parameters: Mapping[str, Any], out: Path) -> Path:
     return index
 
 
+def _execute_all(book: Book, parameters: Mapping[str, Any], out: Path) -> dict[Chapter, Path]:
+    """Every page that runs, in order. Pages that leave nothing run beside those that come after them: most of their
+    time is the start of a kernel, on one core."""
+    start, *others = book.chapters  # the start page sums up the others, so it runs last
+    chapters = [chapter for chapter in (*others, start) if chapter.runs]
+    out, beside = out.resolve(), ThreadPoolExecutor(1)
+    waiting: list[Future[None]] = []
+
+    def run(number: int, chapter: Chapter, alone: bool) -> None:
+        label = f"[{number}/{len(chapters)}] {chapter.name}"
+        notebook, mark = out / "notebooks" / f"{chapter.name}.ipynb", digest(chapter, parameters)
+        if _mark_of(notebook) == mark:
+            tqdm.write(f"{label}: unchanged, not executed again", file=sys.stderr)
+            return
+        with _results(chapter, parameters, book.work) if alone else nullcontext():
+            execute(chapter, parameters, notebook, book.work, mark, label, alone)
+            keep_table(chapter, parameters, book.work, out / "tables")
+
+    try:
+        with contextlib.chdir(Path.cwd()):  # papermill works in its folder, and two of it would leave us there
+            for number, chapter in enumerate(chapters, start=1):
+                for done in filter(Future.done, waiting):
+                    done.result()
+                if chapter.is_exercise or not _run_of(chapter, parameters):
+                    waiting.append(beside.submit(run, number, chapter, alone=False))
+                else:
+                    run(number, chapter, alone=True)
+            for one in waiting:
+                one.result()
+    finally:
+        beside.shutdown(cancel_futures=True)
+    return {chapter: out / "notebooks" / f"{chapter.name}.ipynb" for chapter in chapters}
+
+
 def execute(
-    chapter: Chapter, parameters: Mapping[str, Any], out: Path, root: Path, mark: str = "", label: str = ""
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    out: Path,
+    root: Path,
+    mark: str = "",
+    label: str = "",
+    alone: bool = True,
 ) -> None:
     """Run a chapter in the folder `root` and write the notebook to `out` once every cell has run.
 
@@ -85,6 +115,7 @@ def execute(
         parameters: those the chapter does not have are left out.
         mark: kept in the notebook's metadata, to tell later what it was made from.
         label: what the progress bar calls the chapter.
+        alone: wait until no other command works in its run folder; else it only reads there, and shows no progress.
 
     Raises:
         InputError: the chapter refused its input, or the disk is full or cannot be written to.
@@ -101,14 +132,14 @@ def execute(
     failed.unlink(missing_ok=True)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        with _results(chapter, parameters, root):
+        with _results(chapter, parameters, root) if alone else nullcontext():
             papermill.execute_notebook(
                 notebook,
                 str(part).replace("{", "{{").replace("}", "}}"),  # papermill formats its output path
                 chapter.own(parameters),
                 kernel_name="python3",
                 cwd=root,
-                progress_bar={"desc": label or chapter.name},
+                progress_bar={"desc": label or chapter.name} if alone else False,
                 extra_arguments=["--log-level=ERROR"],
             )
     except PapermillExecutionError as error:

@@ -3,7 +3,8 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, SHORT, finish, intervals, lines, reference
+from quantcliff.charts import palette
+from quantcliff.charts.theme import SHORT, bits_color, finish, lines, reference
 
 PERCENT = alt.Axis(format="%")
 
@@ -11,7 +12,8 @@ FAMILIES = {
     "weights": ("weights", "rounded"), "inputs": ("inputs", "by token"), "inputs, static": ("inputs", "by tensor"),
     "cache": ("keys and values", "by token"), "cache, KIVI": ("keys and values", "keys by channel"),
 }  # fmt: skip
-COLORS = (FULL, "#d1495b", "#b8741a", NEUTRAL, "#16937a")
+DASHES = {"inputs, static": [5, 3], "cache, KIVI": [5, 3]}
+"""Lines of families that share a colour; the others are whole."""
 
 
 def _of(table: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -27,21 +29,23 @@ def kept(table: pd.DataFrame, model: str = "this model") -> alt.LayerChart:
     ]
     shown = pd.concat(parts).sort_values("bits", ascending=False)
     names = [name for name in FAMILIES if name in set(shown["family"])]
-    scale = alt.Scale(domain=names, range=[COLORS[list(FAMILIES).index(name)] for name in names])
+    dashes = alt.Scale(domain=names, range=[DASHES.get(name, [1, 0]) for name in names])
+    legend = alt.Legend(columns=3, symbolType="stroke", symbolSize=300)
     words = "; ".join(f"{row.family} at {row.bits} bits {row.estimate:.0%}" for row in shown.itertuples())
     tips = ["way", "how", "bits", *(alt.Tooltip(name, format=".1%") for name in ("estimate", "low", "high"))]
+    chart = lines(
+        shown, alt.X("bits:O", sort="descending"),
+        alt.Y("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
+        alt.Color("family:N", title=None, scale=palette.scale(names), legend=legend), tooltip=tips,
+    )  # fmt: skip
     return finish(
-        lines(
-            shown, alt.X("bits:O", sort="descending"),
-            alt.Y("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
-            alt.Color("family:N", title=None, scale=scale, legend=alt.Legend(columns=3)), tooltip=tips,
-        ),
+        chart.encode(strokeDash=alt.StrokeDash("family:N", title=None, scale=dashes)),
         f"What {model} keeps, by what is quantized",
         f"Share of full precision's right answers kept: {words}.", height=180,
     )  # fmt: skip
 
 
-KINDS = {"weights": FULL, "inputs": "#d1495b", "keys": "#b8741a", "values": NEUTRAL}
+KINDS = ("weights", "inputs", "keys", "values")
 
 
 def attention(table: pd.DataFrame) -> alt.LayerChart:
@@ -50,14 +54,13 @@ def attention(table: pd.DataFrame) -> alt.LayerChart:
         index=["way", "what", "how", "bits"], columns="measure", values="estimate"
     )
     rows = wide.reset_index().rename(columns={"miss, in place": "miss", "jsd, in place": "jsd"})
-    scale = alt.Scale(domain=list(KINDS), range=list(KINDS.values()))
     tips = ["way", "how", alt.Tooltip("miss", format=".3f"), alt.Tooltip("jsd", format=".3f")]
     base = alt.Chart(rows).encode(
         alt.X("miss:Q", title="1 - cosine of attention's output"),
         alt.Y("jsd:Q", title="divergence of attention's pattern, bits"),
     )
     points = base.mark_point(filled=True, size=55, opacity=0.8).encode(
-        alt.Color("what:N", title=None, scale=scale, legend=SHORT), tooltip=tips
+        alt.Color("what:N", title=None, scale=palette.scale(KINDS), legend=SHORT), tooltip=tips
     )
     far = rows[(rows["miss"] > 0.15) & ~rows["way"].str.contains("-first")]
     labels = (
@@ -78,7 +81,7 @@ def repairs(table: pd.DataFrame, ways: list[str], model: str = "this model") -> 
     """Answers kept by some ways beside each other, with intervals; `measure`'s table."""
     rows = _of(table, "kept").set_index("way").loc[ways].reset_index()
     words = "; ".join(f"{row.way} {row.estimate:.0%}" for row in rows.itertuples())
-    color = alt.Color("what:N", title=None, scale=alt.Scale(range=[NEUTRAL, "#b8741a"]), legend=SHORT)
+    color = alt.Color("what:N", title=None, scale=palette.scale(dict.fromkeys(rows["what"])), legend=SHORT)
     tips = ["way", "how", *(alt.Tooltip(name, format=".1%") for name in ("estimate", "low", "high"))]
     share = alt.X("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
     base = alt.Chart(rows).encode(alt.Y("way:N", title=None, sort=None, axis=alt.Axis(labelLimit=130)), color=color)
@@ -90,22 +93,21 @@ def repairs(table: pd.DataFrame, ways: list[str], model: str = "this model") -> 
 
 
 def tasks(falls: pd.DataFrame) -> alt.LayerChart:
-    """Share of full precision's right answers kept at each width of the weights, a line a task; `tasks.falls`."""
-    rows = falls[falls["variant"] != "full"].assign(task=falls["task"].str.removeprefix("tasks:"))
+    """Share of full precision's right answers kept in each task, a point for each width; `tasks.falls`."""
+    named = falls["task"].where(falls["task"].str.startswith("tasks:"), "recall of facts").str.removeprefix("tasks:")
+    rows = falls.assign(task=named)[falls["variant"] != "full"]
     names = list(dict.fromkeys(rows["task"]))
-    palette = [FULL, *METHODS.values(), *BITS.values()]
-    scale = alt.Scale(domain=names, range=palette[: len(names)])
     words = "; ".join(f"{row.task} at {row.bits} bits {row.kept:.0%}" for row in rows.itertuples())
     tips = ["task", "bits", *(alt.Tooltip(name, format=".1%") for name in ("kept", "kept_low", "kept_high"))]
+    base = alt.Chart(rows).encode(
+        y=alt.Y("task:N", title=None, sort=names), yOffset=alt.YOffset("bits:N", sort="descending"),
+        color=bits_color(rows),
+    )  # fmt: skip
+    x = alt.X("kept:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
+    bars = base.mark_rule(strokeWidth=2).encode(alt.X("kept_low:Q", title="answers kept"), x2="kept_high:Q")
     return finish(
-        intervals(
-            rows, alt.X("bits:O", title="bits per weight", sort="descending"),
-            alt.Y("kept:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
-            alt.Color("task:N", title=None, scale=scale, legend=alt.Legend(columns=3)), low="kept_low",
-            high="kept_high", offset="task", tooltip=tips,
-        ),
-        "Recall and computation, by bits",
-        f"Share of full precision's right answers that plainly rounded weights keep: {words}.",
+        alt.layer(bars, base.mark_point(size=60).encode(x, tooltip=tips)), "Recall and computation, by bits",
+        f"Share of full precision's right answers that plainly rounded weights keep: {words}.", height=32 * len(names),
     )  # fmt: skip
 
 
@@ -118,11 +120,10 @@ def sinks(tables: pd.DataFrame) -> alt.LayerChart:
     names = list(dict.fromkeys(rows["model"]))
     means = rows.groupby("model", sort=False)["estimate"].max()
     words = "; ".join(f"{name} {value:.0%} at most" for name, value in means.items())
-    scale = alt.Scale(domain=names, range=[NEUTRAL, "#d1495b"][: len(names)])
     chart = lines(
         rows, alt.X("depth:Q", title="depth (0 first layer, 1 last)", axis=alt.Axis(tickCount=5)),
         alt.Y("estimate:Q", title="share in the largest channel", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
-        alt.Color("model:N", title=None, scale=scale, legend=SHORT),
+        alt.Color("model:N", title=None, scale=palette.scale(names), legend=SHORT),
         tooltip=["model", "layer", alt.Tooltip("estimate", format=".1%")],
     )  # fmt: skip
     return finish(

@@ -3,7 +3,9 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import BITS, FULL, finish, lines, method_color
+from quantcliff.charts import palette
+from quantcliff.charts.palette import BITS
+from quantcliff.charts.theme import finish, lines, method_color
 
 PERCENT = alt.Axis(format="%")
 
@@ -45,8 +47,7 @@ def search(records: pd.DataFrame) -> alt.LayerChart:
     names = {"accuracy": "full precision knows", **{f"kept_{bits}bit": f"kept at {bits} bits" for bits in BITS}}
     rows = run.melt("step", list(names), "measure", "share")
     rows["measure"] = rows["measure"].map(names)
-    scale = alt.Scale(domain=list(names.values()), range=[FULL, *BITS.values()])
-    color = alt.Color("measure:N", title=None, scale=scale)
+    color = alt.Color("measure:N", title=None, scale=palette.scale(names.values()))
     x = alt.X("step:Q", title="training steps", scale=alt.Scale(zero=False))
     y = alt.Y("share:Q", title="share", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
     tooltip = ["step:Q", "measure:N", alt.Tooltip("share", format=".1%")]

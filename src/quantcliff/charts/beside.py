@@ -3,10 +3,15 @@
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts import palette
+from quantcliff.charts.palette import LETTERS
 from quantcliff.charts.theme import finish
 
-OUTCOMES = {"agrees": ("#0f7662", "="), "differs": ("#c0323a", "X"), "cannot be told": ("#737373", "?")}
-"""Outcome -> colour, and a mark that says the same; white letters stand out from all of them."""
+OUTCOMES = {"agrees": "=", "differs": "X", "cannot be told": "?"}
+"""Outcome -> a mark that says the same as its colour."""
+
+WIDE = 34
+"""Letters of a row's name that find room in one line."""
 
 
 def agreement(table: pd.DataFrame) -> alt.LayerChart:
@@ -18,19 +23,20 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     of = table["says"].str.extract(r"(\(.+\))", expand=False).fillna("")  # whose, where a figure stands twice
     name = (table["figure"] + ", " + table["bits"].astype(str) + " bits " + of).str.strip()
     name = name.where(table["stage"] == "Repair", name.str.replace(r" \(.+\)", "", regex=True))
-    rows = table.assign(name=name, mark=table["outcome"].map({key: mark for key, (_, mark) in OUTCOMES.items()}))
+    rows = table.assign(name=name, mark=table["outcome"].map(OUTCOMES))
     rows = rows[["name", "says", "model", "here", "outcome", "mark"]]
-    scale = alt.Scale(domain=list(OUTCOMES), range=[color for color, _ in OUTCOMES.values()])
+    rows = rows.assign(row=[_lines(name) for name in rows["name"]])
+    axis = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=210, labelOverlap=False, labelLineHeight=12)
     base = alt.Chart(rows).encode(
         x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
-        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=210, labelOverlap=False)),
+        y=alt.Y("row:N", sort=None, title=None, axis=axis),
         tooltip=["name", alt.Tooltip("says", title="paper"), "model", "here", "outcome"],
     )
     legend = alt.Legend(columns=1, orient="bottom")
     cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
-        color=alt.Color("outcome:N", title=None, scale=scale, legend=legend)
+        color=alt.Color("outcome:N", title=None, scale=palette.scale(OUTCOMES), legend=legend)
     )
-    marks = base.mark_text(color="white", fontSize=12, fontWeight="bold").encode(text="mark:N")
+    marks = base.mark_text(color=LETTERS, fontSize=12, fontWeight="bold").encode(text="mark:N")
     words = "; ".join(
         f"{model}: " + ", ".join(f"{count} {outcome}" for outcome, count in group["outcome"].value_counts().items())
         for model, group in rows.groupby("model", sort=False)
@@ -38,5 +44,11 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(cells, marks), "The paper's figures, and ours",
         f"One row per figure of the paper, one column per model, coloured by whether ours agrees. {words}.",
-        height=18 * rows["name"].nunique(),
+        height=22 * rows["name"].nunique(),
     )  # fmt: skip
+
+
+def _lines(name: str) -> str:
+    """A long name in two lines, the second from its bits on."""
+    figure, _, bits = name.rpartition(", ")
+    return name if len(name) <= WIDE else f"{figure},\n{bits}"

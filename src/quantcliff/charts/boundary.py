@@ -4,11 +4,11 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, SHORT, finish, lines, reference
+from quantcliff.charts import palette
+from quantcliff.charts.theme import SHORT, finish, lines, reference
 
-WIDTHS = BITS | {2.5: "#8f5bb0"}
-COARSE = {"4": BITS[4], "3": BITS[3], "between": WIDTHS[2.5], "2": BITS[2]}
-"""Colours where all widths between 3 and 2 bits are one kind."""
+COARSE = ("4", "3", "between", "2")
+"""Widths, where all between 3 and 2 bits are one kind."""
 
 SHAPES = {"rtn": "circle", "gptq": "triangle-up", "awq": "square"}
 
@@ -25,13 +25,20 @@ def _axis(column: str) -> alt.Axis:
 
 def _bits(table: pd.DataFrame) -> alt.Color:
     widths = sorted(table["bits"].unique(), reverse=True)
-    scale = alt.Scale(domain=widths, range=[WIDTHS.get(width, NEUTRAL) for width in widths])
-    return alt.Color("bits:N", title="bits", scale=scale, legend=SHORT)
+    return alt.Color("bits:N", title="bits", scale=palette.scale(widths), legend=SHORT)
+
+
+def _coarse(table: pd.DataFrame) -> tuple[pd.DataFrame, alt.Color]:
+    """The table with its widths as `COARSE` has them, and their colour."""
+    whole = table["bits"].isin([4, 3, 2])
+    rows = table.assign(bits=np.where(whole, table["bits"].map("{:g}".format), "between"))
+    held = [width for width in COARSE if width in set(rows["bits"])]
+    return rows, alt.Color("bits:N", title="bits", scale=palette.scale(held), legend=SHORT)
 
 
 def _shape() -> alt.Shape:
     scale = alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))
-    grey = {"symbolFillColor": FULL, "symbolStrokeColor": FULL}
+    grey = {"symbolFillColor": palette.FULL, "symbolStrokeColor": palette.FULL}
     return alt.Shape("method:N", scale=scale, legend=alt.Legend(columns=4, orient="bottom", **grey))
 
 
@@ -44,10 +51,11 @@ def _spans(table: pd.DataFrame, column: str) -> str:
 def scatter(grid: pd.DataFrame, x: str = "fact_snr", y: str = "scaled_kappa") -> alt.Chart:
     """One point a cell, coloured by bits and shaped by method."""
     tips = ["cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip(x, format=".2f"), alt.Tooltip(y, format=".2f")]
-    chart = alt.Chart(grid).mark_point(size=55, opacity=0.75, filled=True).encode(
+    rows, color = _coarse(grid)
+    chart = alt.Chart(rows).mark_point(size=55, opacity=0.75, filled=True).encode(
         alt.X(f"{x}:Q", title=WORDS.get(x, x), scale=alt.Scale(zero=False), axis=_axis(x)),
         alt.Y(f"{y}:Q", title=WORDS.get(y, y), scale=alt.Scale(zero=False), axis=_axis(y)),
-        _bits(grid), _shape(), tooltip=tips,
+        color, _shape(), tooltip=tips,
     )  # fmt: skip
     return finish(
         chart, f"{len(grid)} quantized models",
@@ -63,17 +71,14 @@ def leaning(cells: pd.DataFrame) -> alt.LayerChart:
         cells: columns cell, bits (colour), kept, forms, and model (shape), as it shall be called.
     """
     names = list(dict.fromkeys(cells["model"]))
-    rows = cells.sort_values("bits", ascending=False, kind="stable").assign(
-        bits=lambda table: np.where(table["bits"].isin([4, 3, 2]), table["bits"].map("{:g}".format), "between")
-    )
-    widths = [width for width in COARSE if width in set(rows["bits"])]
+    rows, color = _coarse(cells.sort_values("bits", ascending=False, kind="stable"))
     scale = alt.Scale(domain=[0.4, 1])
     y = alt.Y("forms:Q", title="pairs that lean the right way", axis=alt.Axis(format="%"), scale=scale)
-    grey = {"symbolFillColor": FULL, "symbolStrokeColor": FULL, "columns": 2, "orient": "bottom"}
+    grey = {"symbolFillColor": palette.FULL, "symbolStrokeColor": palette.FULL, "columns": 2, "orient": "bottom"}
     chart = alt.Chart(rows).mark_point(size=50, opacity=0.75, filled=True).encode(
         alt.X("kept:Q", title="answers kept", axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
               scale=alt.Scale(domain=[-0.02, 1], nice=False)), y,
-        alt.Color("bits:N", scale=alt.Scale(domain=widths, range=[COARSE[width] for width in widths]), legend=SHORT),
+        color,
         alt.Shape("model:N", title=None, scale=alt.Scale(domain=names, range=["circle", "triangle-up"][: len(names)]),
                   legend=alt.Legend(**grey)),
         tooltip=["model", "cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip("forms", format=".1%")],
@@ -115,16 +120,15 @@ def foretold(predicted: pd.DataFrame, number: str, called: str = "") -> alt.Laye
         number: what was looked up; `called`: its name for readers.
     """
     called, groups = called or number, list(dict.fromkeys(predicted["left_out"]))
-    colors = ["#7d5ba6", "#b8741a", "#16937a"][: len(groups)]
     axis = alt.Axis(format="%")
     share = alt.Scale(domain=[0, 1])
     points = alt.Chart(predicted).mark_point(size=50, opacity=0.7).encode(
         alt.X("predicted:Q", title="predicted", axis=axis, scale=share),
         alt.Y("kept:Q", title="answers kept", axis=axis, scale=share),
-        alt.Color("left_out:N", title="left out", scale=alt.Scale(domain=groups, range=colors), legend=SHORT),
+        alt.Color("left_out:N", title="left out", scale=palette.scale(groups), legend=SHORT),
         tooltip=["cell", alt.Tooltip("kept", format=".1%"), alt.Tooltip("predicted", format=".1%")],
     )  # fmt: skip
-    line = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(color=NEUTRAL, strokeDash=[4, 4])
+    line = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(color=palette.FULL, strokeDash=[4, 4])
     off = (predicted["predicted"] - predicted["kept"]).abs().groupby(predicted["left_out"], sort=False).mean()
     words = "; ".join(f"{name} left out: off by {100 * value:.0f} points on average" for name, value in off.items())
     return finish(
@@ -153,11 +157,11 @@ def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -
     """Bits of knowledge per weight over bits per weight, a line per trained model; `density`'s table."""
     here = (table["method"] == method) & (table["group_size"] == group_size)
     rows = table[here].sort_values(["facts", "layers"], kind="stable")
-    rows = rows.assign(model=rows["facts"].map("{:,} facts, ".format) + rows["layers"].map("{} layers".format))
-    names = list(dict.fromkeys(rows["model"]))
-    palette = [*METHODS.values(), *BITS.values()]
-    scale = alt.Scale(domain=names, range=palette[: len(names)])
-    color = alt.Color("model:N", title=None, scale=scale, legend=alt.Legend(columns=1))
+    facts, layers = (rows[name].map(f"{{:,}} {name}".format) for name in ("facts", "layers"))
+    rows = rows.assign(learned=facts, depth=layers, model=facts + ", " + layers)
+    color = alt.Color("learned:N", title=None, scale=palette.scale(dict.fromkeys(facts)), legend=alt.Legend(columns=1))
+    dashes = alt.Scale(domain=list(dict.fromkeys(layers)), range=[[1, 0], [5, 3], [2, 2]])
+    below = alt.Legend(orient="bottom", symbolStrokeColor=palette.FULL)
     full = table[table["method"] == "full"]["density"].max()
     words = "; ".join(f"{row.model} at {row.bits} bits: {row.density:.3f}" for row in rows.itertuples())
     chart = lines(
@@ -165,6 +169,7 @@ def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -
         alt.Y("density:Q", title="bits of knowledge per weight", scale=alt.Scale(domainMin=0)), color,
         low="density_low", high="density_high", tooltip=["model", "bits", alt.Tooltip("density", format=".3f")],
     )  # fmt: skip
+    chart = chart.encode(strokeDash=alt.StrokeDash("depth:N", title=None, scale=dashes, legend=below))
     return finish(
         alt.layer(chart, reference(full, "the most in full precision", "right")), "Knowledge per weight",
         f"Bits of knowledge per weight after {method}, by bits per weight: {words}.",

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import FULL as GREY
+from quantcliff.charts.palette import FULL as GREY
 from quantcliff.charts.theme import bits_color, finish
 from quantcliff.study import FULL
 

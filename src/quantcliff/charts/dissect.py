@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts import palette
 from quantcliff.charts.controls import Choice, Slider, follows
-from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, finish
+from quantcliff.charts.palette import FULL, GOOD, METHODS
+from quantcliff.charts.theme import finish
 
-RIGHT = "#0f7662"
-"""Colour of a right answer."""
-
-FULL_NAME = "full"
+WHOLE_METHOD = "full"
 """The method that stands for full precision."""
 
 HERE = "datum.fact == fact && datum.method == method && datum.bits == {bits}[+step]"
-WHOLE = f"datum.fact == fact && datum.method == '{FULL_NAME}'"
+WHOLE = f"datum.fact == fact && datum.method == '{WHOLE_METHOD}'"
 
 
 def cases(name: str, table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +70,7 @@ def _numbered(tokens: Sequence[str]) -> list[str]:
 
 def widths(table: pd.DataFrame) -> list[int]:
     """Bits of the variants, most first."""
-    return sorted(set(table.loc[table["method"] != FULL_NAME, "bits"].astype(int)), reverse=True)
+    return sorted(set(table.loc[table["method"] != WHOLE_METHOD, "bits"].astype(int)), reverse=True)
 
 
 def controls(table: pd.DataFrame, start: int = 3) -> tuple[Choice, Choice, Slider]:
@@ -81,7 +80,7 @@ def controls(table: pd.DataFrame, start: int = 3) -> tuple[Choice, Choice, Slide
         f"{model}: {kind}": {row.fact: f"{row.prompt} ... ({row.right})" for row in part.itertuples()}
         for (model, kind), part in one.groupby(["model", "kind"], sort=False)
     }
-    own = set(table["method"]) - {FULL_NAME}
+    own = set(table["method"]) - {WHOLE_METHOD}
     methods = [name for name in METHODS if name in own] + sorted(own - METHODS.keys())
     held = widths(table)
     first = held.index(start) if start in held else 0
@@ -98,14 +97,12 @@ def _follow(chart: alt.LayerChart | alt.Chart, table: pd.DataFrame) -> alt.Layer
 
 
 def _color(table: pd.DataFrame) -> alt.Color:
-    held = widths(table)
-    scale = alt.Scale(domain=held, range=[BITS.get(bits, NEUTRAL) for bits in held])
-    return alt.Color("bits:N", scale=scale, legend=None)
+    return alt.Color("bits:N", scale=palette.scale(widths(table)), legend=None)
 
 
 def _own(table: pd.DataFrame, *columns: str, whole: bool = False) -> alt.Chart:
     """The chosen case, of full precision or of the chosen variant, with its layers numbered and `columns` unfolded."""
-    rows = table[(table["method"] == FULL_NAME) == whole][["fact", "method", "bits", *columns]]
+    rows = table[(table["method"] == WHOLE_METHOD) == whole][["fact", "method", "bits", *columns]]
     rows = rows.assign(layer=[list(range(len(row))) for row in rows[columns[0]]])
     chart = alt.Chart(rows).transform_filter(WHOLE if whole else HERE.format(bits=widths(table)))
     return chart.transform_flatten([*columns, "layer"])
@@ -113,7 +110,7 @@ def _own(table: pd.DataFrame, *columns: str, whole: bool = False) -> alt.Chart:
 
 def said(table: pd.DataFrame, whole: bool) -> alt.LayerChart:
     """The five words that full precision (`whole`), or the chosen variant, finds likeliest; the right one marked."""
-    rows = table[(table["method"] == FULL_NAME) == whole][["fact", "method", "bits", "words", "shares", "rank"]]
+    rows = table[(table["method"] == WHOLE_METHOD) == whole][["fact", "method", "bits", "words", "shares", "rank"]]
     last = [int(ranks[-1]) for ranks in rows["rank"]]
     marks = [[n == rank for n in range(1, len(words) + 1)] for words, rank in zip(rows["words"], last, strict=True)]
     chart = alt.Chart(rows.assign(right=marks).drop(columns="rank"))
@@ -123,11 +120,11 @@ def said(table: pd.DataFrame, whole: bool) -> alt.LayerChart:
         x=alt.X("shares:Q", title="probability", scale=alt.Scale(domain=[0, 1]), axis=PERCENT),
         tooltip=["words", alt.Tooltip("shares:Q", title="probability", format=".1%")],
     )
-    color = alt.condition("datum.right", alt.value(RIGHT), alt.value(FULL))
+    color = alt.condition("datum.right", alt.value(GOOD), alt.value(FULL))
     bars = base.mark_bar(height=14).encode(color=color)
     text = base.transform_calculate(mark="datum.right ? 'right' : ''").mark_text(align="left", dx=4)
     who = "Full precision" if whole else "The quantized model"
-    right = sum(row[-1] == 1 for row in table.loc[(table["method"] == FULL_NAME) == whole, "rank"])
+    right = sum(row[-1] == 1 for row in table.loc[(table["method"] == WHOLE_METHOD) == whole, "rank"])
     return _follow(finish(
         alt.layer(bars, text.encode(text="mark:N")), f"{who} says",
         f"{who}'s five likeliest next words for the fact that is chosen, the right one marked. It is first in {right} "
@@ -153,7 +150,7 @@ def lens(table: pd.DataFrame) -> alt.LayerChart:
     grey = grey.mark_line(color=FULL, strokeDash=[4, 4], point={"color": FULL})
     line = _own(table, "rank", "probability").mark_line(point=True).encode(color=_color(table))
     layers = [part.encode(x=_depth("after layer"), y=y, tooltip=tips) for part in (grey, line)]
-    tops = {name: [row[-1] for row in part["rank"]] for name, part in table.groupby(table["method"] == FULL_NAME)}
+    tops = {name: [row[-1] for row in part["rank"]] for name, part in table.groupby(table["method"] == WHOLE_METHOD)}
     words = f"Rank 1 after the last layer in {sum(rank == 1 for rank in tops[False])} of {len(tops[False])} cases."
     return _follow(finish(
         alt.layer(*layers), "The answer on its way up",
@@ -164,7 +161,7 @@ def lens(table: pd.DataFrame) -> alt.LayerChart:
 
 def patches(table: pd.DataFrame) -> alt.LayerChart:
     """The answer's probability if all tokens are clean up to a layer; grey: full precision's and the model's own."""
-    quantized = table[table["method"] != FULL_NAME]
+    quantized = table[table["method"] != WHOLE_METHOD]
     scale = alt.Scale(domain=[0, 1])
     y = alt.Y("patched:Q", title="probability of the answer", scale=scale, axis=PERCENT)
     chance = alt.Tooltip("patched:Q", title="probability", format=".1%")
@@ -203,7 +200,7 @@ def attention(table: pd.DataFrame, whole: bool) -> alt.Chart:
         y=alt.Y("tokens:N", title=None, sort=order, axis=alt.Axis(labelLimit=110, labelOverlap=False)), color=color,
         tooltip=["tokens:N", "layer:O", alt.Tooltip("attention:Q", title="percent")],
     )  # fmt: skip
-    rows = table[(table["method"] == FULL_NAME) == whole]["attention"]
+    rows = table[(table["method"] == WHOLE_METHOD) == whole]["attention"]
     first = sum(sum(layer[0] for layer in row) / len(row) for row in rows) / len(rows)
     return _follow(finish(
         cells, f"Attention of {who}",
@@ -214,11 +211,11 @@ def attention(table: pd.DataFrame, whole: bool) -> alt.Chart:
 
 def sentences(table: pd.DataFrame) -> dict[str, str]:
     """What the charts show of each case, for `controls.told`."""
-    full = table[table["method"] == FULL_NAME].set_index("fact")
+    full = table[table["method"] == WHOLE_METHOD].set_index("fact")
     place = {bits: number for number, bits in enumerate(widths(table))}
     return {
         f"{row['fact']}|{row['method']}|{place[int(row['bits'])]}": _sentence(row, full.loc[row["fact"]].to_dict())
-        for row in table[table["method"] != FULL_NAME].to_dict("records")
+        for row in table[table["method"] != WHOLE_METHOD].to_dict("records")
     }
 
 

@@ -3,7 +3,9 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import METHODS, MODELS, finish
+from quantcliff.charts import palette
+from quantcliff.charts.palette import METHODS
+from quantcliff.charts.theme import finish
 
 DASHES = {"gptq": [1, 0], "awq": [6, 3], "rtn": [2, 2]}
 """How the line of each method is drawn."""
@@ -19,15 +21,15 @@ def cliff(table: pd.DataFrame) -> alt.LayerChart:
     methods = [name for name in METHODS if name in set(table["method"])]
     methods += sorted(set(table["method"]) - METHODS.keys())
     models = list(dict.fromkeys(table["model"]))
-    others = iter(color for color in ("#3a86c8", "#a8530b") if color not in map(MODELS.get, models))
-    colors = [MODELS.get(name) or next(others) for name in models]
     percent = alt.Axis(format="%")
     base = alt.Chart(table).encode(
         x=alt.X(
-            "bits:Q", title="bits per weight", axis=alt.Axis(values=widths),
+            "bits:Q",
+            title="bits per weight",
+            axis=alt.Axis(values=widths),
             scale=alt.Scale(domain=[max(widths), min(widths)], nice=False, zero=False, padding=12),
         ),
-        color=alt.Color("model:N", title="model", scale=alt.Scale(domain=models, range=colors)),
+        color=alt.Color("model:N", title="model", scale=palette.scale(models)),
         detail=["model:N", "method:N"],
     )
     band = base.mark_area(opacity=0.12).encode(y=alt.Y("low:Q", title="answers kept", axis=percent), y2="high:Q")

@@ -3,10 +3,10 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import FULL, NEUTRAL, SHORT, finish, intervals, lines
+from quantcliff.charts import palette
+from quantcliff.charts.theme import SHORT, finish, intervals, lines
 
 PARTS = {"healing": "in the text", "held-out": "never seen"}
-MODELS = ("#7d5ba6", NEUTRAL, FULL, "#b8741a", "#16937a")
 PERCENT = alt.Axis(format="%")
 
 
@@ -16,8 +16,7 @@ def _kept(table: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def _facts() -> alt.Color:
-    scale = alt.Scale(domain=list(PARTS.values()), range=[NEUTRAL, "#b8741a"])
-    return alt.Color("facts:N", title="facts", scale=scale, legend=SHORT)
+    return alt.Color("facts:N", title="facts", scale=palette.scale(PARTS.values()), legend=SHORT)
 
 
 def _tips(*names: str) -> list[str | alt.Tooltip]:
@@ -61,6 +60,7 @@ def controls(table: pd.DataFrame, sequences: int, method: str = "gptq") -> alt.L
 
 
 CALLED = {"rtn": "rounding", "gptq": "GPTQ"}
+HEALED = "healed"
 
 
 def smollm2(table: pd.DataFrame) -> alt.LayerChart:
@@ -69,34 +69,49 @@ def smollm2(table: pd.DataFrame) -> alt.LayerChart:
     rows = table[(table["part"] == "all") & (table["measure"] == "kept")]
     bare = rows["sequences"] == 0
     rows = rows[~bare | (rows["method"] == "rtn")].sort_values("tokens")
+    arm = rows["arm"].where(rows["sequences"] > 0, HEALED)
+    method = rows["method"].map(CALLED)
     rows = rows.assign(
-        model=[f"{CALLED[row.method]}, {row.arm if row.sequences else 'healed'}" for row in rows.itertuples()],
+        arm=arm, who=method.where(arm == HEALED, "control"), model=method + ", " + arm,
         text=[f"{tokens:,}" for tokens in rows["tokens"]],
-    )
-    own = rows["model"] == "rounding, healed"
-    names = ["rounding, healed", *dict.fromkeys(rows["model"][~own])]
-    scale = alt.Scale(domain=names, range=list(MODELS[: len(names)]))
-    color = alt.Color("model:N", title=None, scale=scale, legend=alt.Legend(columns=1))
+    )  # fmt: skip
+    own = rows["model"] == f"rounding, {HEALED}"
+    color = alt.Color("who:N", title=None, scale=palette.scale(dict.fromkeys(["rounding", *rows["who"]])), legend=SHORT)
+    arms = [HEALED, *dict.fromkeys(rows["arm"][rows["arm"] != HEALED])]
+    shapes = alt.Scale(domain=arms, range=["circle", "triangle-up", "square", "diamond"][: len(arms)])
+    grey = alt.Legend(orient="bottom", columns=3, symbolFillColor=palette.FULL, symbolStrokeColor=palette.FULL)
     x = alt.X("text:N", title="tokens of text", sort=list(dict.fromkeys(rows["text"])))
     y = alt.Y("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domainMin=0))
     tips = ["model", alt.Tooltip("text:N", title="tokens"), *_tips()[1:]]
     words = "; ".join(f"{row.model}, {row.text} tokens: {row.estimate:.1%}" for row in rows.itertuples())
+    line = lines(rows[own], x, y, color, tooltip=tips)
+    base = alt.Chart(rows[~own]).encode(x=x, color=color)
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title="answers kept"), y2="high:Q")
+    shape = alt.Shape("arm:N", title=None, scale=shapes, legend=grey)
     return finish(
-        alt.layer(lines(rows[own], x, y, color, tooltip=tips), intervals(rows[~own], x, y, color, tooltip=tips)),
+        alt.layer(line, bars, base.mark_point(size=60).encode(y=y, shape=shape, tooltip=tips)),
         "SmolLM2 at 2 bits: what text brings back",
         f"Share of full precision's right answers that SmolLM2 keeps at 2 bits: {words}.", height=240,
     )  # fmt: skip
 
 
 def by_depth(table: pd.DataFrame, signal: str) -> alt.LayerChart:
-    """One signal layer by layer, a line per model; `beside`'s table."""
+    """One signal layer by layer, a line per model: a colour for its method, dashes for what was done to it.
+
+    Args:
+        table: `beside`'s, with models called "METHOD, WHAT WAS DONE".
+    """
     rows = table[(table["signal"] == signal) & table["layer"].notna()].astype({"layer": int})
-    names = list(dict.fromkeys(rows["model"]))
-    scale = alt.Scale(domain=names, range=list(MODELS[: len(names)]))
-    color = alt.Color("model:N", title=None, scale=scale)
+    named = rows["model"].str.split(", ", n=1)
+    rows = rows.assign(method=named.str[0], done=named.str[-1])
+    methods, done = (list(dict.fromkeys(rows[name])) for name in ("method", "done"))
+    dashes = alt.Scale(domain=done, range=[[5, 3], [1, 0], [2, 2]])
+    below = alt.Legend(orient="bottom", columns=3, symbolType="stroke", symbolSize=300)
     means = rows.groupby("model", sort=False)["value"].mean()
     words = "; ".join(f"{name} {value:.2f} on average" for name, value in means.items())
-    return finish(
-        lines(rows, alt.X("layer:O"), alt.Y("value:Q", title=signal), color, tooltip=["model", "layer", "value"]),
-        f"{signal} by depth", f"{signal} after each layer, one line per model: {words}.", height=220,
+    color = alt.Color("method:N", title=None, scale=palette.scale(methods), legend=SHORT)
+    chart = lines(
+        rows, alt.X("layer:O"), alt.Y("value:Q", title=signal), color, tooltip=["model", "layer", "value"],
     )  # fmt: skip
+    chart = chart.encode(strokeDash=alt.StrokeDash("done:N", title=None, scale=dashes, legend=below), detail="model:N")
+    return finish(chart, f"{signal} by depth", f"{signal} after each layer, one line per model: {words}.", height=220)

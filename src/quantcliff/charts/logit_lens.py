@@ -4,20 +4,22 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from quantcliff.charts.theme import FULL_NAME, UNROUNDED, bits_color, decades, finish, lines, reference
+from quantcliff.charts.palette import FULL_NAME, UNROUNDED
+from quantcliff.charts.theme import bits_color, decades, finish, lines, models, reference
 from quantcliff.study import FULL
 
 LAYER = alt.X("layer:Q", title="after layer", axis=alt.Axis(tickMinStep=1, format="d"))
 TIPS = [
-    "variant", "layer", alt.Tooltip("estimate", format=".3~g"), alt.Tooltip("low", format=".3~g"),
+    "model", "layer", alt.Tooltip("estimate", format=".3~g"), alt.Tooltip("low", format=".3~g"),
     alt.Tooltip("high", format=".3~g"), alt.Tooltip("n", title="prompts"),
 ]  # fmt: skip
 
 
 def select(table: pd.DataFrame, measure: str, method: str, group: str) -> pd.DataFrame:
-    """Rows of full precision and of one method."""
+    """Rows of full precision and of one method, with what each `model` is called."""
     same = (table["measure"] == measure) & (table["group"] == group)
-    return table[same & table["method"].isin([FULL, method])]
+    rows = table[same & table["method"].isin([FULL, method])]
+    return rows.assign(model=models(rows))
 
 
 def probability(table: pd.DataFrame, method: str, group: str = "known") -> alt.LayerChart:

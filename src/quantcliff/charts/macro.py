@@ -3,23 +3,14 @@
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts import palette
+from quantcliff.charts.palette import FULL as GREY
+from quantcliff.charts.palette import FULL_NAME
 from quantcliff.charts.row import Row
-from quantcliff.charts.theme import (
-    BITS,
-    FULL_NAME,
-    bits_color,
-    decades,
-    finish,
-    intervals,
-    lines,
-    method_color,
-    reference,
-)
-from quantcliff.charts.theme import FULL as GREY
+from quantcliff.charts.theme import bits_color, decades, finish, intervals, lines, method_color, models, reference
 from quantcliff.stages.macro import BUCKETS
 from quantcliff.study import FULL
 
-RANK_COLORS = ["#16937a", "#7fb069", "#d9a21b", "#cf6a32", "#b3262e"]
 PERCENT = alt.Axis(format="%")
 SHARE = [
     alt.Tooltip("method"), alt.Tooltip("bits"), alt.Tooltip("estimate", format=".1%", title="share"),
@@ -51,7 +42,7 @@ def rounding(table: pd.DataFrame) -> Row:
     made = []
     for bits, rows in table.groupby("bits", sort=False):
         base = alt.Chart(rows).encode(x=alt.X("position:Q", title="position in the row"))
-        grid = base.mark_line(interpolate="step", strokeWidth=1.5, color=BITS.get(int(bits), GREY))
+        grid = base.mark_line(interpolate="step", strokeWidth=1.5, color=palette.color(int(bits)) or GREY)
         own = alt.Y("weight:Q", title="weight", scale=scale)
         points = base.mark_point(size=20, color=GREY).encode(y=own, tooltip=tips)
         description = (
@@ -69,7 +60,7 @@ def accuracy(table: pd.DataFrame, part: str = "known") -> alt.LayerChart:
     full, rows = rows[rows["method"] == FULL], rows[rows["method"] != FULL]
     y = alt.Y("estimate:Q", title="answered right", axis=PERCENT, scale=alt.Scale(domain=[0, 1]))
     chart = intervals(rows, bits_axis(rows), y, method_color(rows), offset="method", tooltip=SHARE)
-    whole = alt.layer(chart, reference(float(full["estimate"].iloc[0]), "full precision", side="right"))
+    whole = alt.layer(chart, reference(float(full["estimate"].iloc[0]), FULL_NAME, side="right"))
     worst = rows.loc[rows["estimate"].idxmin()]
     return finish(
         whole,
@@ -82,16 +73,18 @@ def accuracy(table: pd.DataFrame, part: str = "known") -> alt.LayerChart:
 
 def ranks(table: pd.DataFrame, part: str = "known") -> alt.Chart:
     """Where the right answer stands in each model's list: shares of rank buckets, one bar per method and bits."""
-    rows = pd.concat([select(table, f"rank {name}", part).assign(rank=name) for name in BUCKETS], ignore_index=True)
-    rows["order"] = rows["rank"].map({name: number for number, name in enumerate(BUCKETS)})
-    rows["model"] = [FULL_NAME if m == FULL else f"{m} {b}" for m, b in zip(rows["method"], rows["bits"], strict=True)]
+    rows = pd.concat(
+        [select(table, f"rank {name}", part).assign(rank=_rank(name)) for name in BUCKETS], ignore_index=True
+    )
+    rows["order"] = rows["rank"].map({_rank(name): number for number, name in enumerate(BUCKETS)})
+    rows["model"] = models(rows)
     chart = (
         alt.Chart(rows)
         .mark_bar()
         .encode(
             y=alt.Y("model:N", title=None, sort=list(dict.fromkeys(rows["model"]))),
             x=alt.X("estimate:Q", title="share of prompts", axis=PERCENT, stack="zero", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("rank:N", title="rank", scale=alt.Scale(domain=list(BUCKETS), range=RANK_COLORS)),
+            color=alt.Color("rank:N", title="rank of the answer", scale=palette.scale(map(_rank, BUCKETS))),
             order="order:Q",
             tooltip=["model", "rank", alt.Tooltip("estimate", format=".1%", title="share"), "n"],
         )
@@ -105,6 +98,10 @@ def ranks(table: pd.DataFrame, part: str = "known") -> alt.Chart:
     )
 
 
+def _rank(bucket: str) -> str:
+    return f"rank {bucket}" if bucket.isdigit() else bucket
+
+
 def median_rank(table: pd.DataFrame, method: str | None = None) -> alt.LayerChart:
     """Median rank of the answer by bits (logarithmic), for robust and failure facts of one method (None: the first)."""
     rows = select(table, "rank_median")
@@ -114,11 +111,9 @@ def median_rank(table: pd.DataFrame, method: str | None = None) -> alt.LayerChar
     axis = decades(rows["estimate"], rows["low"], rows["high"])
     y = alt.Y("estimate:Q", title="median rank", scale=alt.Scale(type="log"), axis=axis)
     tips = ["part", "bits", alt.Tooltip("estimate", format=",.0f", title="median rank"), "low", "high", "n"]
-    color = alt.Color(
-        "part:N", title="facts", scale=alt.Scale(domain=["robust", "failure"], range=["#3a86c8", "#c8489a"])
-    )
+    part = alt.Color("part:N", title="facts", scale=palette.scale(["robust", "failure"]))
     return finish(
-        intervals(rows, bits_axis(rows), y, color, offset="part", tooltip=tips),
+        intervals(rows, bits_axis(rows), y, part, offset="part", tooltip=tips),
         f"Median rank of the answer, {method}",
         f"Median rank on a logarithmic axis with 95% intervals, by bits, for robust facts (the 4-bit model, or the "
         f"reader's own, answers them) and failure facts (it does not). The highest is {rows['estimate'].max():,.0f}.",
@@ -177,7 +172,7 @@ def perplexity(table: pd.DataFrame) -> alt.LayerChart:
     chart = intervals(rows, bits_axis(rows), y, method_color(rows), offset="method", tooltip=tips)
     value = float(full["estimate"].iloc[0])
     return finish(
-        alt.layer(chart, reference(value, "full precision")),
+        alt.layer(chart, reference(value, FULL_NAME)),
         "Perplexity of running text",
         f"Perplexity on a logarithmic axis with 95% intervals, by bits and method; the dashed line at {value:,.1f} is "
         f"full precision, the highest point is {rows['estimate'].max():,.0f}.",

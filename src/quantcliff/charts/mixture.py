@@ -3,12 +3,12 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import BITS, FULL, METHODS, NEUTRAL, SHORT, finish
+from quantcliff.charts import palette
+from quantcliff.charts.theme import SHORT, finish
 
-SIGNALS = {"facts": NEUTRAL, "text": "#b8741a", "copies": "#16937a"}
 CALLED = {"facts": "answers of facts", "text": "running text", "copies": "copies"}
 
-ARMS = {"both": "#7d5ba6", "task": NEUTRAL, "general": "#b8741a", "even": FULL}
+ARMS = ("both", "task", "general", "even")
 
 
 def depths(means: pd.DataFrame) -> alt.Chart:
@@ -16,8 +16,7 @@ def depths(means: pd.DataFrame) -> alt.Chart:
     by_layer = means.groupby(["signal", "layer"], sort=False)["share"].sum().reset_index()
     by_layer = by_layer.assign(loss=by_layer["signal"].map(CALLED))
     names = [CALLED[name] for name in dict.fromkeys(by_layer["signal"])]
-    colors = [SIGNALS[name] for name in dict.fromkeys(by_layer["signal"])]
-    color = alt.Color("loss:N", title=None, scale=alt.Scale(domain=names, range=colors), legend=SHORT)
+    color = alt.Color("loss:N", title=None, scale=palette.scale(names), legend=SHORT)
     tops = by_layer.loc[by_layer.groupby("signal", sort=False)["share"].idxmax()]
     words = "; ".join(f"{row.loss}: most in layer {row.layer} ({row.share:.0%})" for row in tops.itertuples())
     chart = alt.Chart(by_layer).mark_line(point=True).encode(
@@ -50,10 +49,10 @@ def budgets(arms: pd.DataFrame, column: str = "kept", title: str = "answers kept
     axis = alt.Axis(format="%") if column == "kept" else alt.Axis()
     x = alt.X("bits:Q", title="bits per weight, all counted", scale=alt.Scale(zero=False, padding=12))
     y = alt.Y(f"{column}:Q", title=title, axis=axis, scale=alt.Scale(zero=False))
-    color = alt.Color("arm:N", title=None, scale=alt.Scale(domain=list(ARMS), range=list(ARMS.values())), legend=SHORT)
+    color = alt.Color("arm:N", title=None, scale=palette.scale(ARMS), legend=SHORT)
     tips = ["arm", alt.Tooltip("bits", format=".2f"), alt.Tooltip(column, format=".1%" if column == "kept" else ".3f")]
     curve = alt.Chart(lines).mark_line(point=True).encode(x, y, color, tooltip=tips)
-    grey = alt.Chart(single).mark_point(shape="diamond", size=70, color=FULL).encode(x, y, tooltip=tips)
+    grey = alt.Chart(single).mark_point(shape="diamond", size=70, color=palette.FULL).encode(x, y, tooltip=tips)
     named = alt.Chart(single[single["arm"].str.startswith("gptq")])
     names = named.mark_text(dy=-11, fontSize=11, align="right").encode(x, y, text="arm:N")
     words = "; ".join(f"{row.arm} at {row.bits:.2f} bits: {getattr(row, column):.3f}" for row in lines.itertuples())
@@ -69,8 +68,8 @@ def race(arms: pd.DataFrame, column: str = "facts", title: str = "loss of answer
     y = alt.Y("arm:N", title=None, sort=order)
     drawn = arms["arm"].isin(["random", "shuffled"])
     tips = ["arm", "draw", alt.Tooltip(column, format=".3f")]
-    points = alt.Chart(arms[~drawn]).mark_point(size=80, filled=True, color=METHODS["gptq"]).encode(x, y, tooltip=tips)
-    ticks = alt.Chart(arms[drawn]).mark_tick(thickness=2, opacity=0.6, color=FULL).encode(x, y, tooltip=tips)
+    points = alt.Chart(arms[~drawn]).mark_point(size=80, filled=True, color=palette.NEUTRAL).encode(x, y, tooltip=tips)
+    ticks = alt.Chart(arms[drawn]).mark_tick(thickness=2, opacity=0.6, color=palette.CONTROL).encode(x, y, tooltip=tips)
     words = "; ".join(f"{name}: {value:.3f}" for name, value in means.items())
     return finish(
         alt.layer(points, ticks), "Equal bits, differently spent",
@@ -81,12 +80,11 @@ def race(arms: pd.DataFrame, column: str = "facts", title: str = "loss of answer
 def widths(given: pd.DataFrame) -> alt.Chart:
     """Who gets which bits: a cell a unit; rows: layer, module, bits."""
     held = sorted(given["bits"].unique(), reverse=True)
-    scale = alt.Scale(domain=held, range=[BITS.get(bits, NEUTRAL) for bits in held])
     modules = list(dict.fromkeys(given["module"]))
     counts = given["bits"].value_counts().sort_index(ascending=False)
     words = "; ".join(f"{bits} bits: {count} units" for bits, count in counts.items())
-    chart = alt.Chart(given).mark_rect(stroke="white", strokeWidth=0.5).encode(
+    chart = alt.Chart(given).mark_rect().encode(
         alt.X("layer:O"), alt.Y("module:N", title=None, sort=modules),
-        alt.Color("bits:N", scale=scale, legend=SHORT), tooltip=["layer", "module", "bits"],
+        alt.Color("bits:N", scale=palette.scale(held), legend=SHORT), tooltip=["layer", "module", "bits"],
     )  # fmt: skip
     return finish(chart, "Who gets which bits", f"Bits by unit: {words}.", height=max(60, 26 * len(modules)))

@@ -9,8 +9,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts import palette
+from quantcliff.charts.palette import FULL_NAME, UNROUNDED
 from quantcliff.charts.row import Row
-from quantcliff.charts.theme import FULL_NAME, NEUTRAL, UNROUNDED, bits_color, decades, finish, lines, reference
+from quantcliff.charts.theme import bits_color, decades, finish, lines, models, reference
 from quantcliff.study import FULL
 
 LAYER = alt.X("layer:Q", title="patched layer", axis=alt.Axis(tickMinStep=1, format="d"))
@@ -23,24 +25,20 @@ TITLES = {
     "rank": "median rank",
 }
 PLACES = {
-    "last_subject": ("the last subject token", "#b8741a"),
-    "subject": ("the whole subject", "#d1495b"),
-    "last": ("the last token", "#2f7fd1"),
-    "all": ("all tokens", "#16937a"),
+    "last_subject": "the last subject token",
+    "subject": "the whole subject",
+    "last": "the last token",
+    "all": "all tokens",
 }
-PARTS = {
-    "attn_out": ("attention", "#7570b3"),
-    "mlp_out": ("FFN", "#c8489a"),
-    "resid_post": ("whole stream", NEUTRAL),
-}
+PARTS = {"attn_out": "attention", "mlp_out": "FFN", "resid_post": "whole stream"}
 DONORS = {
-    "own": ("the right fact", "#2f7fd1"),
-    "other": ("another fact", "#d1495b"),
-    "failure": ("another, lost too", "#b8741a"),
-    "popular": ("another, as popular", "#16937a"),
-    "quantized": ("another, read quantized", "#7570b3"),
+    "own": "the right fact",
+    "other": "another fact",
+    "failure": "another, lost too",
+    "popular": "another, as popular",
+    "quantized": "another, read quantized",
 }
-"""Kinds of donor (`stages.patching.donors`): what charts call them, and their colour."""
+"""Kinds of donor (`stages.patching.donors`), and what charts call them."""
 
 TIPS = [
     alt.Tooltip("bits"), alt.Tooltip("layer", title="first patched layer"),
@@ -113,7 +111,7 @@ def by_layer(
     dashed = alt.Chart(control).mark_line(strokeDash=[4, 3], strokeWidth=1.5)
     dashed = dashed.encode(x=LAYER, y=y, color=color, tooltip=TIPS)
     into = "the quantized model" if direction == "forward" else "full precision"
-    what, where = PARTS[kind][0], PLACES[positions][0]
+    what, where = PARTS[kind], PLACES[positions]
     return finish(
         alt.layer(lines(rows, LAYER, y, color, tooltip=TIPS), *([dashed] if len(control) else [])),
         title or f"Into {into}: {what} at {where}, {group} facts",
@@ -156,15 +154,11 @@ def _listed(parts: Iterable[str]) -> str:
     return ("; ".join(parts) or "nothing was lost") + "."
 
 
-def _panels(
-    rows: pd.DataFrame, by: str, names: dict[str, tuple[str, str]], measure: str, said: str, dash: bool = False
-) -> Row:
+def _panels(rows: pd.DataFrame, by: str, names: dict[str, str], measure: str, said: str, dash: bool = False) -> Row:
     """Lines coloured by a column, one panel per bit width, all on one scale; `said` begins each description."""
-    rows = rows.assign(line=rows[by].map({key: name for key, (name, _) in names.items()}))
+    rows = rows.assign(line=rows[by].map(names))
     rows["layers"] = rows["window"].map(lambda width: "one layer" if width == 1 else f"{width} in a row")
-    held = [pair for key, pair in names.items() if key in set(rows[by])]
-    scale = alt.Scale(domain=[name for name, _ in held], range=[color for _, color in held])
-    color, y = alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=1)), _y(rows, measure)
+    color, y = _named(names, rows[by]), _y(rows, measure)
     tips = [alt.Tooltip("line", title="patched"), *TIPS]
     made = []
     for bits, mine in rows.groupby("bits", sort=False) if len(rows) else [("", rows)]:
@@ -202,7 +196,7 @@ def by_part(
     rows = rows[rows["kind"].isin(["attn_out", "mlp_out"])]
     said = (
         f"{TITLES[measure].capitalize()} of {group} facts when only attention's or the FFN's output is replaced at "
-        f"{PLACES[positions][0]}, by first patched layer, dashed for windows of several layers,"
+        f"{PLACES[positions]}, by first patched layer, dashed for windows of several layers,"
     )
     return _panels(rows, "kind", PARTS, measure, said, dash=True)
 
@@ -214,10 +208,8 @@ def donors(table: pd.DataFrame) -> Row:
         table: from `stages.patching.donors`.
     """
     rows = table[(table["measure"] == "gain") & table["layer"].notna()]
-    rows = rows.assign(line=rows["donor"].map({key: name for key, (name, _) in DONORS.items()}))
-    held = [pair for key, pair in DONORS.items() if key in set(rows["donor"])]
-    scale = alt.Scale(domain=[name for name, _ in held], range=[color for _, color in held])
-    color = alt.Color("line:N", title=None, scale=scale, legend=alt.Legend(columns=1))
+    rows = rows.assign(line=rows["donor"].map(DONORS))
+    color = _named(DONORS, rows["donor"])
     y = alt.Y("estimate:Q", title="gain in probability", axis=alt.Axis(format="+.0%"))
     tips = [alt.Tooltip("line", title="donor"), *TIPS[1:]]
     made = []
@@ -232,9 +224,15 @@ def donors(table: pd.DataFrame) -> Row:
     return Row(made, least=300)
 
 
-def _best(rows: pd.DataFrame, by: str, names: dict[str, tuple[str, str]]) -> str:
+def _named(names: dict[str, str], held: pd.Series) -> alt.Color:
+    """Colour of the column `line`, in the order of `names`, of those keys that the table holds."""
+    shown = [name for key, name in names.items() if key in set(held)]
+    return alt.Color("line:N", title=None, scale=palette.scale(shown), legend=alt.Legend(columns=1))
+
+
+def _best(rows: pd.DataFrame, by: str, names: dict[str, str]) -> str:
     top = rows.loc[rows.groupby(["bits", by], sort=False)["estimate"].idxmax()]
-    return _listed(f"{row['bits']} bits, {names[row[by]][0]} {row['estimate']:.0%}" for row in top.to_dict("records"))
+    return _listed(f"{row['bits']} bits, {names[row[by]]} {row['estimate']:.0%}" for row in top.to_dict("records"))
 
 
 def necessity(table: pd.DataFrame, positions: str = "last", method: str | None = None) -> alt.LayerChart:
@@ -242,7 +240,7 @@ def necessity(table: pd.DataFrame, positions: str = "last", method: str | None =
     method = method or next((name for name in table["method"] if name != FULL), FULL)
     rows = table[table["method"].isin([FULL, method]) & (table["measure"] == "dependence")]
     rows = rows[rows["positions"] == positions]
-    y, where = alt.Y("estimate:Q", title="margin lost, in nats"), PLACES[positions][0]
+    y, where = alt.Y("estimate:Q", title="margin lost, in nats"), PLACES[positions]
     layer = LAYER.copy().title("silenced layer")
     peaks = [
         f"{FULL_NAME if int(bits) >= UNROUNDED else f'{bits} bits'} {line['estimate'].max():.2g} at layer "
@@ -250,7 +248,7 @@ def necessity(table: pd.DataFrame, positions: str = "last", method: str | None =
         for bits, line in rows.groupby("bits", sort=False)
     ]
     return finish(
-        lines(rows, layer, y, bits_color(rows), tooltip=TIPS),
+        lines(rows.assign(model=models(rows)), layer, y, bits_color(rows), tooltip=["model", *TIPS[1:]]),
         f"One layer silenced at {where}",
         f"Nats that the right answer loses over another fact's when one layer is silenced at {where}, by layer from "
         f"bottom to top, one line with a 95% band per bit width, full precision grey. Largest: {_listed(peaks)}",

@@ -10,12 +10,13 @@ import pandas as pd
 import vl_convert
 
 from quantcliff.charts.front import cliff
+from quantcliff.charts.palette import PAPER
 
 
 def picture(table: pd.DataFrame) -> bytes:
     """PNG of the cliff, on white, from `book.front.results`."""
     spec = cliff(table).properties(width=620, height=300).to_dict()
-    spec["config"]["background"] = "white"
+    spec["config"]["background"] = PAPER
     spec["padding"] = 16
     return vl_convert.vegalite_to_png(spec, scale=2)
 

@@ -6,7 +6,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from quantcliff.charts.theme import FULL, bits_color, finish, lines
+from quantcliff.charts.palette import FULL
+from quantcliff.charts.theme import bits_color, finish, lines
 
 PERCENT = alt.Axis(format="%")
 RIGHT = "answered right"
@@ -130,8 +131,11 @@ def cost(table: pd.DataFrame, part: str = "known", *, method: str | None = None)
         "repair:N",
         title=None,
         legend=alt.Legend(
-            columns=2, orient="bottom", labelExpr="datum.label == 'none' ? 'no repair' : datum.label",
-            symbolFillColor=FULL, symbolStrokeColor=FULL,
+            columns=2,
+            orient="bottom",
+            labelExpr="datum.label == 'none' ? 'no repair' : datum.label",
+            symbolFillColor=FULL,
+            symbolStrokeColor=FULL,
         ),
         scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
     )
@@ -139,7 +143,7 @@ def cost(table: pd.DataFrame, part: str = "known", *, method: str | None = None)
     above = int((within["estimate"] > within["line"]).sum())
     return finish(
         alt.layer(
-            plain.encode(x=x, y=y, color=alt.value("#808080")),
+            plain.encode(x=x, y=y, color=alt.value(FULL)),
             points.encode(x=x, y=y, color=bits_color(rows), shape=shape, tooltip=TIPS),
         ),
         f"What the extra bits buy: {part} facts",

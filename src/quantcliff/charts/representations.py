@@ -5,8 +5,9 @@ from typing import Literal
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts.palette import FULL
 from quantcliff.charts.row import Row
-from quantcliff.charts.theme import FULL, bits_color, finish, intervals, lines, method_color, reference
+from quantcliff.charts.theme import bits_color, finish, intervals, lines, method_color, reference
 
 PLACES = {"last": "last token", "last_subject": "end of subject", "all": "all tokens"}
 NUMBERS = ["estimate", "low", "high", "chance"]
@@ -16,6 +17,8 @@ TIPS = [
     *(alt.Tooltip(name, format=".3f") for name in NUMBERS),
     alt.Tooltip("n", title="rows"),
 ]
+
+
 def select(
     table: pd.DataFrame,
     measure: str,

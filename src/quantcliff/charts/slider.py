@@ -10,17 +10,17 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from quantcliff.charts import palette
 from quantcliff.charts.controls import Choice, Slider, follows
-from quantcliff.charts.theme import BITS, FULL, NEUTRAL, finish
-from quantcliff.charts.verdict import COLORS, MARKS
-from quantcliff.stages.verdict.signals import NOTHING, SIGNALS
+from quantcliff.charts.palette import FULL
+from quantcliff.charts.theme import finish
+from quantcliff.charts.verdict import MARKS
+from quantcliff.stages.verdict.signals import NOTHING, READINGS, SIGNALS
 
 COLUMNS = ["model", "bits", "stage", "line", "layer", "depth", "value", "low", "high", "note"]
 
 WHOLE = 0
 """Stands in the column `bits` for full precision."""
-
-WIDTHS = BITS | {2.5: "#8f5bb0"}
 
 LENS, PATCH, PARTS, CKA, KEPT, SEVERITY = "lens", "patch", "parts", "CKA", "kept", "severity"
 
@@ -112,9 +112,7 @@ def _missing(table: pd.DataFrame, rows: pd.DataFrame, why: Mapping[float, str]) 
 
 
 def _color(table: pd.DataFrame) -> alt.Color:
-    held = widths(table)
-    scale = alt.Scale(domain=held, range=[WIDTHS.get(bits, NEUTRAL) for bits in held])
-    return alt.Color("bits:N", scale=scale, legend=None)
+    return alt.Color("bits:N", scale=palette.scale(widths(table)), legend=None)
 
 
 TIPS = [alt.Tooltip("line", title="measure"), "layer", alt.Tooltip("value", format=".3f"),
@@ -181,8 +179,7 @@ def severity(table: pd.DataFrame) -> alt.LayerChart:
     rows = rows.assign(mark=rows["note"].map(MARKS))
     order = [signal.name for signal in SIGNALS]
     y = alt.Y("line:N", title=None, sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(labelLimit=130))
-    scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
-    color = alt.Color("note:N", title=None, scale=scale, legend=None)
+    color = alt.Color("note:N", title=None, scale=palette.scale(READINGS), legend=None)
     base = alt.Chart(rows).transform_filter(_at(widths(table)))
     base = base.encode(y=y, tooltip=["line", alt.Tooltip("value", title="severity", format=".2f"), "note"])
     axis = alt.Axis(values=[0, 1, 2])

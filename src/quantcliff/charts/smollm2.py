@@ -5,13 +5,11 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
+from quantcliff.charts import palette
 from quantcliff.charts.theme import bits_color, finish
 
-MODES = {
-    "intact": ("#0f7662", ""), "signal degradation": ("#a8660e", "/"), "mixed": ("#7d5ba6", "~"),
-    "computation collapse": ("#c0323a", "X"), "format bug": ("#737373", "!"),
-}  # fmt: skip
-"""Verdict -> colour, and a mark that says the same."""
+MODES = {"intact": "", "signal degradation": "/", "mixed": "~", "computation collapse": "X", "format bug": "!"}
+"""Verdict -> a mark that says the same as its colour."""
 
 
 def verdict_map(verdicts: pd.DataFrame) -> alt.LayerChart:
@@ -22,12 +20,11 @@ def verdict_map(verdicts: pd.DataFrame) -> alt.LayerChart:
     """
     rows = verdicts[["model", "method", "bits", "mode", "kept"]].assign(
         row=verdicts["model"] + ", " + verdicts["method"],
-        mark=verdicts["mode"].map({mode: mark for mode, (_, mark) in MODES.items()}),
-        text=[f"{mark} {kept:.0%}".strip() for mark, kept in zip(
-            verdicts["mode"].map({mode: mark for mode, (_, mark) in MODES.items()}), verdicts["kept"], strict=True)],
+        mark=verdicts["mode"].map(MODES),
+        text=[f"{MODES[mode]} {kept:.0%}".strip() for mode, kept in
+              zip(verdicts["mode"], verdicts["kept"], strict=True)],
     )  # fmt: skip
     held = [mode for mode in MODES if mode in set(rows["mode"])]
-    scale = alt.Scale(domain=held, range=[MODES[mode][0] for mode in held])
     base = alt.Chart(rows).encode(
         x=alt.X("bits:O", sort="descending", title="bits", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("row:N", sort=None, title=None, axis=alt.Axis(labelLimit=200)),
@@ -35,9 +32,9 @@ def verdict_map(verdicts: pd.DataFrame) -> alt.LayerChart:
     )
     legend = alt.Legend(columns=2, orient="top", labelLimit=200)
     cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
-        color=alt.Color("mode:N", title=None, scale=scale, legend=legend)
+        color=alt.Color("mode:N", title=None, scale=palette.scale(held), legend=legend)
     )
-    text = base.mark_text(color="white", fontSize=12).encode(text="text:N")
+    text = base.mark_text(color=palette.LETTERS, fontSize=12).encode(text="text:N")
     words = []
     for (model, bits), group in rows.groupby(["model", "bits"], sort=False):
         counts = group["mode"].value_counts()

@@ -3,18 +3,9 @@
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import (
-    FULL,
-    METHODS,
-    NEUTRAL,
-    bits_color,
-    decades,
-    finish,
-    intervals,
-    lines,
-    method_color,
-    reference,
-)
+from quantcliff.charts import palette
+from quantcliff.charts.palette import FULL, METHODS
+from quantcliff.charts.theme import bits_color, decades, finish, intervals, lines, method_color, reference
 
 PERCENT = alt.Axis(format="%")
 
@@ -113,8 +104,7 @@ GIVEN = ("nothing", "divergence", "all errors")
 def correlations(found: pd.DataFrame, called: dict[str, str]) -> alt.LayerChart:
     """Rank correlations with answers kept, of every number, given nothing and given errors; `beyond.table`'s rows."""
     rows = found.assign(name=found["number"].map(lambda name: called.get(name, name)))
-    scale = alt.Scale(domain=list(GIVEN), range=[FULL, NEUTRAL, METHODS["rtn"]])
-    color = alt.Color("given:N", scale=scale, legend=alt.Legend(columns=2, orient="top", title="given"))
+    color = alt.Color("given:N", scale=palette.scale(GIVEN), legend=alt.Legend(columns=2, orient="top", title="given"))
     words = "; ".join(
         f"{name}, given {given}: {estimate:.2f} ({low:.2f} to {high:.2f})"
         for name, given, estimate, low, high in rows[["name", "given", "estimate", "low", "high"]].itertuples(

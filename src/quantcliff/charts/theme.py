@@ -1,8 +1,7 @@
-"""One look for every chart: theme, colours, and the few shapes that stages share.
+"""One look for every chart: theme, legends of colours, and the few shapes that stages share.
 
 Chart functions read a tidy table and return an Altair chart. All text is drawn in `currentColor`, so a chart takes the
-colour of the page around it, light or dark; the colours below have a contrast of at least 3 against both. Charts are
-drawn as SVG and as wide as their column.
+colour of the page around it, light or dark. Charts are drawn as SVG and as wide as their column.
 """
 
 import math
@@ -16,27 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from quantcliff.charts.alternative import ranges
-
-BITS = {8: "#1991ca", 4: "#069d5c", 3: "#d47808", 2: "#cd1a2c"}
-"""Colour of a bit width; other widths are grey."""
-
-METHODS = {"gptq": "#8238fa", "awq": "#5b7d0a", "rtn": "#c748bd"}
-"""Colour of a quantization method."""
-
-MODELS = {"atlas": "#3a86c8", "SmolLM2": "#a8530b"}
-"""Colour of a model, where models stand side by side."""
-
-FULL = "#676767"
-"""Colour of full precision and of baselines."""
-
-FULL_NAME = "full precision"
-"""What charts and tables call the model that is not quantized."""
-
-UNROUNDED = 16
-"""Bits from which on a weight counts as full precision."""
-
-NEUTRAL = "#3a86c8"
-"""Colour of a mark that stands for neither bits nor a method."""
+from quantcliff.charts.palette import FULL_NAME, METHODS, NEUTRAL, UNROUNDED, scale, strays
 
 SHORT = alt.Legend(columns=4)
 """Legend of entries so short that four of them stand side by side on a phone."""
@@ -86,10 +65,12 @@ def finish(chart: AnyChart, title: str, description: str, height: int | None = 2
         description: what there is to see; which quantities are drawn, from where to where, is added to it.
 
     Raises:
-        ValueError: no description is given.
+        ValueError: no description is given, or something has a colour other than its own (`palette`).
     """
     if not description.strip():
         raise ValueError(f"the chart {title!r} has no description")
+    if wrong := ", ".join(dict.fromkeys(strays(chart.to_dict()))):
+        raise ValueError(f"the chart {title!r} has its own colours for {wrong}; take those of charts.palette")
     described = f"{description} {ranges(chart)}".strip()
     chart = chart.properties(title=textwrap.wrap(title, 48), description=described)
     if isinstance(chart, alt.Chart | alt.LayerChart):
@@ -100,18 +81,22 @@ def finish(chart: AnyChart, title: str, description: str, height: int | None = 2
 def bits_color(table: pd.DataFrame, column: str = "bits", title: str = "bits") -> alt.Color:
     """Colour by bit width, from most to least, of the widths the table holds; 16 bits and more are full precision."""
     widths = sorted({int(value) for value in table[column].dropna()}, reverse=True)
-    colors = [BITS.get(width, FULL) for width in widths]
     named = SHORT.copy()
     named.labelExpr = f"datum.value >= {UNROUNDED} ? '{FULL_NAME}' : datum.label"
-    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=widths, range=colors), legend=named)
+    return alt.Color(f"{column}:N", title=title, scale=scale(widths), legend=named)
 
 
 def method_color(table: pd.DataFrame, column: str = "method", title: str = "method") -> alt.Color:
-    """Colour by quantization method, in the order gptq, awq, rtn of those the table holds, anything else grey."""
+    """Colour by quantization method, in the order gptq, awq, rtn of those the table holds, others last."""
     held = set(table[column].dropna())
     names = [name for name in METHODS if name in held] + sorted(held - METHODS.keys())
-    colors = [METHODS.get(name, FULL) for name in names]
-    return alt.Color(f"{column}:N", title=title, scale=alt.Scale(domain=names, range=colors), legend=SHORT)
+    return alt.Color(f"{column}:N", title=title, scale=scale(names), legend=SHORT)
+
+
+def models(table: pd.DataFrame) -> list[str]:
+    """What the model of each row is called: "gptq 4", by its columns method and bits, or full precision."""
+    pairs = zip(table["method"], table["bits"], strict=True)
+    return [FULL_NAME if bits >= UNROUNDED else f"{method} {bits:g}" for method, bits in pairs]
 
 
 def lines(

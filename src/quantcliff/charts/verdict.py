@@ -5,13 +5,11 @@ from collections.abc import Mapping
 import altair as alt
 import pandas as pd
 
-from quantcliff.charts.theme import FULL, bits_color, decades, finish, lines, reference
+from quantcliff.charts import palette
+from quantcliff.charts.theme import bits_color, decades, finish, lines, reference
 from quantcliff.filecheck import KINDS
 from quantcliff.stages.verdict import SIGNAL, Verdict
 from quantcliff.stages.verdict.signals import COLLAPSED, DEGRADED, INTACT, KEPT, NOTHING, READINGS, SIGNALS
-
-COLORS = {INTACT: "#16937a", DEGRADED: "#a8660e", COLLAPSED: "#c0323a", NOTHING: "#737373"}
-"""White letters stand out from all but the first, which has none, and all from a light and a dark page."""
 
 MARKS = {INTACT: "", DEGRADED: "/", COLLAPSED: "X", NOTHING: "?"}
 """Says the same as the colour."""
@@ -40,9 +38,8 @@ def readings(table: pd.DataFrame) -> alt.LayerChart:
     )  # fmt: skip
 
 
-ANSWERS = {"yes": ("#0f7662", ""), "no": ("#c0323a", "X "), "inherited": ("#3a66a8", "< "), "own": ("#7d5ba6", "= "),
-           "not asked": ("#737373", "")}  # fmt: skip
-"""Answer -> colour, and a mark that says the same; white letters stand out from all of them."""
+ANSWERS = {"yes": "", "no": "X ", "inherited": "< ", "own": "= ", "not asked": ""}
+"""Answer -> a mark that says the same as its colour."""
 
 
 def answers(found: Mapping[str, Verdict], models: Mapping[str, str]) -> alt.LayerChart:
@@ -53,11 +50,10 @@ def answers(found: Mapping[str, Verdict], models: Mapping[str, str]) -> alt.Laye
     """
     parts = [verdict.questions.assign(model=models[label]) for label, verdict in found.items()]
     rows = pd.concat(parts, ignore_index=True)
-    marks = rows["answer"].map({name: mark for name, (_, mark) in ANSWERS.items()})
+    marks = rows["answer"].map(ANSWERS)
     number = rows["value"].map(lambda value: "-" if pd.isna(value) else f"{value:.2f}")
     rows = rows.assign(text=marks + number + rows["sure"].map({True: "", False: "?"}))
     held = [name for name in ANSWERS if name in set(rows["answer"])]
-    scale = alt.Scale(domain=held, range=[ANSWERS[name][0] for name in held])
     numbers = [alt.Tooltip(name, format=".2f") for name in ("value", "low", "high", "control", "held_to")]
     base = alt.Chart(rows).encode(
         x=alt.X("question:N", sort=None, title=None, axis=alt.Axis(labelAngle=0, orient="top")),
@@ -66,9 +62,9 @@ def answers(found: Mapping[str, Verdict], models: Mapping[str, str]) -> alt.Laye
     )
     legend = alt.Legend(columns=3, orient="bottom")
     cells = base.mark_rect(stroke="currentColor", strokeOpacity=0.3).encode(
-        color=alt.Color("answer:N", title=None, scale=scale, legend=legend)
+        color=alt.Color("answer:N", title=None, scale=palette.scale(held), legend=legend)
     )
-    text = base.mark_text(color="white", fontSize=12).encode(text="text:N")
+    text = base.mark_text(color=palette.LETTERS, fontSize=12).encode(text="text:N")
     words = "; ".join(
         f"{model}: {', '.join(f'{row.question} {row.answer} ({row.text})' for row in group.itertuples())}"
         for model, group in rows.groupby("model", sort=False)
@@ -147,15 +143,16 @@ def modules(table: pd.DataFrame) -> alt.LayerChart:
     The table is that of `weights.measure`, of one variant.
     """
     fine = "as rounding explains"
-    rows = table.assign(state=table["fault"].replace("", fine), excess=table["excess"].clip(lower=0.1))
-    domain = [fine, *(name for name in KINDS if name in set(table["fault"]))]
-    scale = alt.Scale(domain=domain, range=[FULL, COLORS[COLLAPSED], COLORS[DEGRADED], "#7570b3", "#3a86c8", "#b0287a"])
+    called = {name: f"wrong {name}" for name in KINDS} | {"": fine, "error": "error too large"}
+    rows = table.assign(state=table["fault"].map(called), excess=table["excess"].clip(lower=0.1))
+    domain = [called[name] for name in ("", *KINDS) if name in ("", *table["fault"])]
     shape = alt.Scale(domain=domain, range=["circle", "cross", "diamond", "triangle-up", "square", "triangle-down"])
     points = alt.Chart(rows).mark_point(size=60).encode(
         x=alt.X("layer:O", title="layer"), xOffset=alt.XOffset("module:N"),
         y=alt.Y("excess:Q", title="error over that of rounding", axis=decades(rows["excess"]),
                 scale=alt.Scale(type="log")),
-        color=alt.Color("state:N", title=None, scale=scale), shape=alt.Shape("state:N", title=None, scale=shape),
+        color=alt.Color("state:N", title=None, scale=palette.scale(domain)),
+        shape=alt.Shape("state:N", title=None, scale=shape),
         tooltip=["layer", "module", alt.Tooltip("excess", format=".2f"), alt.Tooltip("match", format=".2f"),
                  alt.Tooltip("stretch", format=".2f"), alt.Tooltip("shift", format=".2f"), "fault", "faulty", "groups"],
     )  # fmt: skip
@@ -169,13 +166,12 @@ def _map(rows: pd.DataFrame, x: alt.X, title: str, words: str, column: str) -> a
     rows = rows.assign(mark=rows["reading"].map(MARKS))
     base = alt.Chart(rows).encode(x=x, y=alt.Y("signal:N", title=None, sort=ORDER, axis=alt.Axis(labelLimit=140)))
     cells = base.mark_rect(stroke="transparent", strokeWidth=1).encode(color=_color(), tooltip=[column, *TIPS])
-    marks = base.mark_text(fontSize=13, fontWeight="bold").encode(text="mark:N", color=alt.value("white"))
+    marks = base.mark_text(fontSize=13, fontWeight="bold").encode(text="mark:N", color=alt.value(palette.LETTERS))
     return finish(alt.layer(cells, marks), title, words, height=ROW * rows["signal"].nunique())
 
 
 def _color() -> alt.Color:
-    scale = alt.Scale(domain=list(COLORS), range=list(COLORS.values()))
-    return alt.Color("reading:N", title=None, scale=scale, legend=alt.Legend(columns=2))
+    return alt.Color("reading:N", title=None, scale=palette.scale(READINGS), legend=alt.Legend(columns=2))
 
 
 def _counts(rows: pd.DataFrame) -> str:

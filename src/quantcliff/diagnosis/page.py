@@ -10,9 +10,8 @@ import altair as alt
 import jinja2
 import pandas as pd
 
-from quantcliff.charts import vega_bundle
+from quantcliff.charts import palette, vega_bundle
 from quantcliff.charts import verdict as charts
-from quantcliff.charts.smollm2 import MODES
 from quantcliff.diagnosis import chapters, report
 from quantcliff.diagnosis.advice import advice
 from quantcliff.stages.verdict import Verdict
@@ -49,7 +48,7 @@ def page(
     bad, clean = (stored.loc[rows, WEIGHTS].round(2).to_dict("records") for rows in (wrong, ~wrong))
     return environment.from_string(template).render(
         verdict=verdict,
-        color=MODES.get(verdict.headline.split(", ")[0], MODES["format bug"])[0],
+        color=palette.color(verdict.headline.split(", ")[0]) or palette.NOTHING,
         meaning=report.meaning(verdict),
         kept=report.kept(verdict) if verdict.n_known else "",
         former=report.former(verdict),

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from quantcliff import models
-from quantcliff.errors import first_line
+from quantcliff.errors import InputError, first_line
 from quantcliff.probes import facts, recall
 from quantcliff.quantizers import Scheme, average_bits, calibration_text, longest_input, sizes_of
 from quantcliff.stages.verdict import N_PROMPTS
@@ -98,7 +98,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Prompts:
-    """How many prompts are asked, and of how many tokens each, on average; `exact`: counted, not supposed."""
+    """How many prompts are asked, and of how many tokens each, on average.
+
+    Attributes:
+        exact: counted. Else so many are supposed: of a text only those places count at which full precision is sure of
+            what comes next, which no configuration tells.
+    """
 
     n: int
     tokens: float
@@ -106,15 +111,20 @@ class Prompts:
 
     @classmethod
     def of(cls, base: str | Path, source: str, text: str | None, n: int, seed: int = 0) -> "Prompts":
-        """Those of a fact source, counted; those of a text file at half of what a prompt may have.
+        """Those of a fact source, counted; those of a text file at half of what a prompt may have, and no more than it
+        has places to ask at.
 
         Raises:
-            InputError: there is no such source.
+            InputError: there is no such source, or the text is too short.
         """
+        tokenizer = models.tokenizer_of(models.folder_of(base))
         if text:
-            recall.documents(text)
-            return cls(n, (recall.FEWEST_TOKENS + recall.CONTEXT) / 2, False)
-        found = facts.probe(facts.load(source, n_facts=n, seed=seed), models.tokenizer_of(models.folder_of(base)))
+            lengths = (len(tokenizer(part).input_ids) for part in recall.documents(text))
+            places = sum(max(0, length - recall.FEWEST_TOKENS + 1) for length in lengths)
+            if places < recall.FEWEST_POSITIONS:
+                raise InputError(f"{text} has {places} places to ask at, and {recall.FEWEST_POSITIONS} are needed")
+            return cls(min(n, places), (recall.FEWEST_TOKENS + recall.CONTEXT) / 2, False)
+        found = facts.probe(facts.load(source, n_facts=n, seed=seed), tokenizer)
         return cls(len(found), float(found.lengths.mean()), True)
 
 
@@ -169,7 +179,8 @@ def diagnosis(base: Size, prompts: Prompts, seconds: float, dtype: str, known: M
         seconds: a token in one layer, of `rate`; NaN for `STATED`.
 
     Returns:
-        passes (over all prompts), seconds, memory and disk in bytes.
+        passes (over all prompts), most (over each of at most `N_PROMPTS` prompts, all that are asked where there are
+        no more), seconds, memory and disk in bytes.
     """
     if seconds != seconds:
         seconds = 2 * base.block / STATED
@@ -179,6 +190,7 @@ def diagnosis(base: Size, prompts: Prompts, seconds: float, dtype: str, known: M
     weights = base.parameters * models.DTYPES[dtype].itemsize
     return {
         "passes": asked / prompts.n,
+        "most": known.once + known.few + known.by_layer * base.layers,
         "seconds": known.start + known.layer * base.layers + known.weight * base.parameters + asked * one,
         "memory": known.library + known.copies * weights,
         "disk": (known.streams * few * prompts.tokens + known.last * prompts.n) * base.layers * base.width * 4,
@@ -201,6 +213,14 @@ def quantization(base: str | Path, size: Size, scheme: Scheme, tokens: int, seco
         "memory": known.library + 2 * size.stored + 2 * 4 * tokens * size.width,
         "disk": linear * average_bits(config, scheme) / 8 + (size.parameters - linear) * size.stored / size.parameters,
     }
+
+
+def passes(found: dict[str, float], prompts: Prompts) -> str:
+    """What `diagnosis` found, in plain forward passes, in words."""
+    said = f"{found['passes']:.0f} plain forward passes over {prompts.n:,} prompts"
+    if prompts.exact or prompts.n <= N_PROMPTS:
+        return said
+    return f"{said} ({found['most']:.0f} over {N_PROMPTS} or fewer, if full precision is sure of no more of the text)"
 
 
 def words(count: float | int) -> str:

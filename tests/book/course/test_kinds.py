@@ -38,10 +38,17 @@ def test_arrays_are_taken_from_any_library(answer):
     assert NUMBER.refusal(answer, np.array([0.1, 0.4])) is None
 
 
+def test_no_number_is_right_where_none_is_asked_for():
+    right = np.array([np.nan, 0.4])
+    assert NUMBER.refusal([np.nan, 0.4], right) is None
+    assert NUMBER.refusal([np.nan, 0.5], right) == "1 of 2 numbers are wrong, and these are too large."
+
+
 @pytest.mark.parametrize(
     ("answer", "right", "says"),
     [
         (7.3, 0.3, "Seven too many"),
+        (-6.7, 0.3, "Few."),
         (-0.3, 0.3, "sign"),
         (30, 0.3, "percentage"),
         (0.7, 0.3, "one minus"),
@@ -89,6 +96,7 @@ def stops(x):
         (lambda x: x.mean() - x, "sign is wrong"),
         (lambda x: x[:1], "shape"),
         (lambda x: 3 * (x - x.mean()), "It is right in 1 of 2 cases; in another: All numbers are off by one factor"),
+        (lambda x: x - x.mean() + 3 * (x[0] == 0), "right in 1 of 2 cases; in another: 2 of 2 numbers are wrong, and"),
         (lambda x: "word", "a str"),
         (spoils, "changes its own input"),
         (stops, "stops with ValueError: no such thing."),
@@ -101,11 +109,31 @@ def test_a_wrong_function_is_told_what_is_wrong_with_it(answer, says):
     assert told.endswith(".")
 
 
+def test_functions_that_spoil_what_they_are_given_spoil_no_other_call():
+    def twice(x):
+        x *= 2
+        return x
+
+    def threefold(x):
+        x *= 3
+        return x
+
+    spoiling = Function(
+        right=twice, cases=lambda: [(np.array([1.0, 2.0]),), (np.array([5.0, 1.0]),)],
+        wrong=[Wrong(threefold, "Too much."), Wrong(lambda x: x, "Not moved.")],
+    )  # fmt: skip
+    assert spoiling.refusal(lambda x: 2 * x) is None
+    assert spoiling.refusal(lambda x: x) == "Not moved."
+
+
 def test_what_is_open_is_told_from_what_is_right(monkeypatch):
     monkeypatch.setattr(checking, "exercises", lambda chapter: {1: CHOICE, 2: NUMBER})
     monkeypatch.setattr(checking, "_right", {})
+    assert checking.progress("some").data.startswith("0 of 2 exercises")
+    with pytest.raises(AssertionError, match=r"refuse: some_1, some_2$"):
+        checking.require("some")
     assert repr(checking.check("some_1", ...)).startswith("Not yet. There is no answer yet")
-    assert not checking.check("some_2", None, 0.3)
+    assert "no answer yet" in checking.check("some_2", None, 0.3).says
     assert checking.progress("some").data == ("0 of 2 exercises of this page are right. Still open: some_1, some_2.")
     assert checking.check("some_1", "b")
     assert repr(checking.check("some_1", "b")) == "Right."

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from quantcliff import cli, models
 from quantcliff.charts import verdict as charts
-from quantcliff.diagnosis import diagnose, report
+from quantcliff.diagnosis import diagnose, plan, report
 from quantcliff.errors import InputError
 from quantcliff.filecheck import Findings
 from quantcliff.quantizers import planted
@@ -419,7 +419,8 @@ def diagnosed(base: Path, text: Path, quantized, tmp_path_factory: pytest.TempPa
     out, said = tmp_path_factory.mktemp("diagnosis"), []
     found = diagnose(base, quantized(2), text=text, n_facts=60, out=out, say=said.append)
     (passes,) = re.findall(r"as much as (\d+\.\d) plain forward passes over the 60 prompts", " ".join(said))
-    assert 5 < float(passes) <= 30
+    told = plan.diagnosis(plan.Size.of(base), plan.Prompts.of(base, "", str(text), 60), 1e-6, "float32")
+    assert float(passes) == pytest.approx(told["passes"], rel=0.35)
     return found, out
 
 
