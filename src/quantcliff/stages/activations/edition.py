@@ -49,14 +49,15 @@ def scales(study: Study) -> dict[str, dict[str, float]]:
 
 
 def all_ways(study: Study) -> list[Way]:
-    """Every way that is tried on the embedded model."""
+    """Every way that is tried on a model, the embedded one by default."""
+    head = study.runner(FULL).bridge.cfg.d_head
     by_bits = [
         weights_alone(),
         inputs(),
         static(scales(study)),
         together(),
-        cache((4, 3, 2)),
-        cache((8,))[:1],
+        cache((4, 3, 2), head),
+        cache((8,), head)[:1],
         repaired(),
     ]
     return [way for group in by_bits for way in group]
