@@ -1,6 +1,6 @@
 # make book: from a bare clone to the site. make test: style, types, direction of imports, tests.
 # make book-smollm2: the whole book about SmolLM2, an hour or more. make picture: the chart in README.md and its table.
-# make extras: tests of what needs an environment of its own (GPTQ and AWQ checkpoints as published).
+# make extras: tests of what needs an environment of its own (GPTQModel as a second reader of GPTQ and AWQ).
 # make matrix: what works on which architecture, tried on all of them.
 # make install: the command `quantcliff` alone, for models of your own.
 # make benchmark: our ways of computing beside the plain ones. make soak: kill commands at random, see what is lost.

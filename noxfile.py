@@ -15,7 +15,7 @@ TORCH = re.findall(r'"(torch==[^"]+)"', Path("pyproject.toml").read_text(encodin
 
 @nox.session(python="3.11")
 def gptqmodel(session: nox.Session) -> None:
-    """Published GPTQ and AWQ checkpoints, which GPTQModel reads; it wants another numpy than the book."""
+    """GPTQModel as a second reader of GPTQ and AWQ checkpoints; it wants another numpy than the book."""
     index = os.environ.get("TORCH_INDEX")
     session.install("--quiet", *TORCH, *(["--index-url", index] if index else []))
     session.install("--quiet", "--editable", ".[test,gptqmodel]")

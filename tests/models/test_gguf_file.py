@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from gguf.quants import dequantize, quantize
+from kquants import KINDS as K_KINDS
+from kquants import pack
 from tiny import TEXT, save, tiny_tokenizer
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
@@ -16,7 +18,15 @@ from quantcliff.errors import InputError
 from quantcliff.filecheck import inspect
 from quantcliff.quantizers import Scheme, export
 
-KINDS = ["F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q6_K", "Q4_K"]
+KINDS = ["F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", *K_KINDS]
+MIXES = {
+    "Q4_K_M": ("Q4_K", {"attn_v": "Q6_K", "ffn_down": "Q6_K"}),
+    "Q3_K_M": ("Q3_K", {"attn_v": "Q5_K", "ffn_down": "Q4_K", "attn_output": "Q4_K"}),
+    "Q2_K": ("Q2_K", {"attn_v": "Q4_K", "ffn_down": "Q3_K", "attn_output": "Q3_K"}),
+    "Q4_K_S, 64 wide": ("Q5_0", {"attn_k": "Q8_0"}),
+}
+"""What llama.cpp calls such a file -> the kind of most of its blocks, and of other modules'; where 256 does not divide
+the rows, it takes blocks of 32 in their place."""
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -48,23 +58,22 @@ def there(key: str) -> str:
     return f"blk.{layer}.{NAMES[part]}.{end}"
 
 
-def block_bytes(weight: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
-    """A matrix in blocks; K-quants, for which gguf has no rounding, are random codes with small scales."""
-    try:
-        return quantize(weight, kind)
-    except NotImplementedError:
-        per_block, size = gguf.GGML_QUANT_SIZES[kind]
-        draw = np.random.default_rng(0)
-        blocks = draw.integers(0, 256, (len(weight), weight.shape[1] // per_block, size), dtype=np.uint8)
-        for place in {"Q4_K": (0, 2), "Q6_K": (208,)}[kind.name]:
-            halves = draw.uniform(1e-4, 2e-4, blocks.shape[:2]).astype(np.float16)
-            blocks[..., place : place + 2] = halves[..., None].view(np.uint8)
-        return blocks.reshape(len(weight), -1)
+def in_blocks(weight: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix as bytes, and the numbers in them: K-quants by `kquants`, others as gguf reads what gguf wrote."""
+    if kind in K_KINDS:
+        return pack(weight, kind)
+    if kind == "F16":
+        return weight.astype(np.float16), weight.astype(np.float16).astype(np.float32)
+    data = quantize(weight, gguf.GGMLQuantizationType[kind])
+    return data, dequantize(data, gguf.GGMLQuantizationType[kind])
 
 
-def write(model: PreTrainedModel, file: Path, kind: str, words: bool = True) -> dict[str, np.ndarray]:
-    """A GGUF file of a Qwen2 with its layers' matrices in blocks of this kind; the numbers in it, by parameter."""
-    config, kind_of = model.config, gguf.GGMLQuantizationType[kind]
+def write(
+    model: PreTrainedModel, file: Path, kind: str, words: bool = True, others: dict[str, str] | None = None
+) -> dict[str, np.ndarray]:
+    """A GGUF file of a Qwen2 with its layers' matrices in blocks of this kind, or of `others` by llama.cpp's name of
+    the module; the numbers in it, by parameter."""
+    config = model.config
     writer = gguf.GGUFWriter(file, "qwen2")
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
@@ -88,9 +97,10 @@ def write(model: PreTrainedModel, file: Path, kind: str, words: bool = True) -> 
     for key, weight in model.state_dict().items():
         numbers = weight.float().numpy()
         if ".layers." in key and weight.ndim == 2:
-            data = numbers.astype(np.float16) if kind == "F16" else block_bytes(numbers, kind_of)
-            found[key] = data.astype(np.float32) if kind == "F16" else dequantize(data, kind_of)
-            writer.add_tensor(there(key), data, raw_dtype=None if kind == "F16" else kind_of)
+            own = (others or {}).get(there(key).split(".")[2], kind)
+            data, found[key] = in_blocks(numbers, own)
+            raw = None if own == "F16" else gguf.GGMLQuantizationType[own]
+            writer.add_tensor(there(key), data, raw_dtype=raw)
         else:
             found[key] = numbers
             writer.add_tensor(there(key), numbers)
@@ -115,8 +125,10 @@ def test_weights_are_those_of_the_bytes(tmp_path: Path, kind: str) -> None:
         return
     assert stated and stated["format"] == "gguf" and stated["method"] == kind.lower() and not stated["mixed"]
     for name in list(models.linears(model.hf.config))[:3]:
-        bits, size = models.infer(model.hf.get_submodule(name).weight.detach()) or (0, 0)
-        assert (bits, size) <= (stated["bits"], stated["group_size"]) and size >= stated["group_size"] > 0
+        weight, (bits, size, _) = model.hf.get_submodule(name).weight.detach(), stated["grids"][0]
+        assert (bits, size) == (stated["bits"], stated["group_size"])
+        assert models.lies_on(weight, bits, size)
+        assert not models.lies_on(weight, bits - 1, size) and not models.lies_on(weight, bits, 4 * size)
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1"])
@@ -129,6 +141,23 @@ def test_a_file_beside_the_folder_it_was_made_from_is_clean(tmp_path: Path, kind
     assert stated
     table = inspect(base, quantized, stated)
     assert (table["fault"] == "").all() and table["excess"].between(0.8, 1.25).all()
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_a_file_of_several_kinds_is_read_module_by_module(tmp_path: Path, name: str) -> None:
+    most, others = MIXES[name]
+    width = 64 if "64" in name else 256
+    folder = save(qwen(width), tmp_path / "base")
+    numbers = write(qwen(width), tmp_path / "model.gguf", most, others=others)
+    base, quantized = models.load(folder), models.load(tmp_path / "model.gguf")
+    assert all(torch.equal(weight, torch.tensor(numbers[key])) for key, weight in quantized.hf.state_dict().items())
+    stated = models.grid_of(tmp_path / "model.gguf")
+    assert stated and stated["mixed"] and stated["bits"] == int(most[1])
+    table = inspect(base, quantized, stated)
+    assert (table["fault"] == "").all(), list(table["detail"])
+    kinds = {there(f"model.layers.0.{module}.weight").split(".")[2]: bits
+             for module, bits in zip(table["module"], table["stored_bits"], strict=True)}  # fmt: skip
+    assert kinds == {module: int(others.get(module, most)[1]) for module in kinds}
 
 
 def test_beside_its_base_a_file_runs_with_the_settings_of_the_base(tmp_path: Path) -> None:

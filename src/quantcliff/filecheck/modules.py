@@ -11,7 +11,7 @@ from torch import Tensor
 from quantcliff.filecheck.groups import KINDS, MATCH, compare, excess, faults
 from quantcliff.filecheck.harm import PLAIN, Outcome, Trial, try_out
 from quantcliff.filecheck.matrices import matrices
-from quantcliff.models import Model, column_order, infer, layer_of, linears
+from quantcliff.models import Model, column_order, infer, layer_of, lies_on, linears
 from quantcliff.quantizers import Link, links, unsmoothed
 
 RAISED = 1.5
@@ -26,7 +26,7 @@ def inspect(
 
     Args:
         stated: bits, group_size, symmetric, mixed and perhaps kind, as `levels.quantization_of` reads them. Where
-            layers differ in bits (mixed), those of each module are read off its weights.
+            layers differ in bits (mixed), those of each module are read off its weights, first among its `grids`.
         prompts: token ids on which modules are run, to tell harm from what only looks odd (`harm`). Without any, every
             odd group counts as faulty.
 
@@ -68,8 +68,10 @@ def _look(
         order, size = found
         w, q = w[:, order], q[:, order]
     if stated["mixed"]:
-        even = infer(q, stated.get("precision", 0.0))
+        named = next((grid for grid in stated.get("grids", ()) if lies_on(q, *grid[:2])), None)
+        even = infer(q, stated.get("precision", 0.0)) if named is None else named[:2]
         bits, size, levels = (*even, "int") if even else (8, size, levels)
+        symmetric = symmetric if named is None else named[2]
     size = w.shape[1] if size == -1 or w.shape[1] % size else size
     exact, stored = (x if order is None else x[:, order.to(x.device)] for x in (exact, stored))
     w, q = w.reshape(-1, size), q.reshape(-1, size)

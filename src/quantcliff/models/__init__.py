@@ -4,8 +4,17 @@ from quantcliff.models import dequantize
 from quantcliff.models.as_served import served_of
 from quantcliff.models.columns import column_order
 from quantcliff.models.folders import config_of, digest_of, folder_of, named, quantization_of, stated_of
-from quantcliff.models.levels import grid_of, infer
-from quantcliff.models.linears import LAYER, has_stacked_experts, layer_of, linears, place, stacks
+from quantcliff.models.levels import grid_of, infer, lies_on
+from quantcliff.models.linears import (
+    LAYER,
+    has_stacked_experts,
+    layer_of,
+    linears,
+    place,
+    sideways,
+    stacks,
+    turn_back,
+)
 from quantcliff.models.loading import (
     DTYPES,
     Model,
@@ -40,6 +49,7 @@ __all__ = [
     "in_groups",
     "infer",
     "layer_of",
+    "lies_on",
     "linears",
     "load",
     "named",
@@ -48,9 +58,11 @@ __all__ = [
     "quantization_of",
     "serve",
     "served_of",
+    "sideways",
     "splice",
     "stacks",
     "stated_of",
     "tokenizer_of",
+    "turn_back",
     "twin",
 ]

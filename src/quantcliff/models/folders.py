@@ -81,6 +81,8 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
     schemes = [group["weights"] for group in config.get("config_groups", {}).values() if group.get("weights")]
     first = min(schemes, key=lambda scheme: scheme.get("num_bits", 16), default=config)
     bits = first.get("num_bits", first.get("bits"))
+    others = [own for own in (config.get("dynamic") or {}).values() if own]  # GPTQModel's, module by module
+    bits = min([bits, *(own["bits"] for own in others if own.get("bits"))]) if others else bits
     block = first.get("block_structure") if first.get("strategy") == "block" else None
     group = block[1] if block else first.get("group_size", -1)
     symmetric = first.get("symmetric", first.get("sym"))
@@ -92,7 +94,7 @@ def quantization_of(source: str | Path) -> dict[str, Any] | None:
         "bits": bits,
         "group_size": -1 if group is None else group,
         "symmetric": symmetric,
-        "mixed": any(scheme != schemes[0] for scheme in schemes),
+        "mixed": any(scheme != schemes[0] for scheme in schemes) or bool(config.get("dynamic")),
     }
     if first.get("type") == "float":
         found["kind"] = "mx" if first.get("scale_dtype") == "torch.uint8" else "float"

@@ -78,7 +78,7 @@ def made(folder: Path) -> bool:
 
 def stated(folder: Path) -> dict[str, Any] | None:
     """What a folder made of a GGUF file was quantized to, as `folders.quantization_of`; None for any other folder, and
-    for one of whole numbers.
+    for one of whole numbers. `grids` besides: (bits, group size, symmetric) of every kind of block, fewest bits first.
     """
     if not made(folder):
         return None
@@ -90,7 +90,7 @@ def stated(folder: Path) -> dict[str, Any] | None:
     bits, size, symmetric = grids[method]
     return {
         "format": "gguf", "method": method.lower(), "bits": bits, "group_size": size, "symmetric": symmetric,
-        "mixed": len(kinds) > 1,
+        "mixed": len(kinds) > 1, "grids": tuple(sorted(grids.values())),
     }  # fmt: skip
 
 

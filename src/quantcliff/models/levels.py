@@ -40,7 +40,7 @@ def grid_of(folder: str | Path) -> dict[str, Any] | None:
     if not linears(config_of(folder)):
         raise InputError(
             f"{folder}: a {config_of(folder).model_type} model keeps the weights of its layers in modules of another "
-            "kind than torch.nn.Linear (GPT-2 in Conv1D), which cannot be looked at; choose one with linear layers"
+            "kind than linear ones, which cannot be looked at; choose one with linear layers"
         )
     if stated := quantization_of(folder):
         if stated["format"] != "gguf":
@@ -103,6 +103,20 @@ def infer(stored: Float[Tensor, "out in"], precision: float = 0.0) -> tuple[int,
             levels = max(spans) * (1 - 4 * precision)  # the span is not better known than its ends
             return max(1, int(np.ceil(np.log2(levels)))), size
     return None
+
+
+def lies_on(stored: Float[Tensor, "out in"], bits: int, size: int) -> bool:
+    """Whether nine groups of ten of exactly stored weights lie on at most 2^bits evenly spaced levels.
+
+    It is asked where a file names its grids (GGUF). To find the grid would not do: the scales of K-quants are whole
+    numbers too, so that the weights of several groups lie on one fine grid.
+    """
+    if stored.shape[1] % size:
+        return False
+    groups = stored.reshape(-1, size)
+    groups = groups[:: max(1, len(groups) // 64)]
+    steps = [(group, _step(group, 0.0)) for group in groups]
+    return sum(step is not None and _span(group, step) <= 2**bits for group, step in steps) >= 0.9 * len(steps)
 
 
 def symmetric(stored: Float[Tensor, "out in"], bits: int, size: int, precision: float = 0.0) -> bool:

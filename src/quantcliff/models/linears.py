@@ -1,11 +1,17 @@
-"""The linear layers inside a decoder's layers, and how they are named; nothing is loaded to tell."""
+"""The linear layers inside a decoder's layers, and how they are named; nothing is loaded to tell.
+
+transformers keeps GPT-2's in a class of its own, Conv1D, whose weights lie on their side: (in, out). Here a Conv1D is a
+linear layer, and a loaded model holds one in its place.
+"""
 
 import functools
 import json
 import re
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.pytorch_utils import Conv1D
 
 LAYER = re.compile(r"\.(\d+)\.")
 """Finds the number of the layer in a module's full name."""
@@ -25,25 +31,60 @@ def linears(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
 
 def every_linear(config: PretrainedConfig) -> dict[str, tuple[int, int]]:
     """The same of all linear layers of the model, its head included."""
-    return dict(_looked_at(type(config), config.to_json_string(use_diff=False))[0])  # type: ignore[arg-type]
+    return dict(_known(config)[0])
+
+
+def sideways(config: PretrainedConfig) -> frozenset[str]:
+    """Full names of the linear layers that transformers keeps as Conv1D."""
+    return _known(config)[1]
 
 
 def has_stacked_experts(config: PretrainedConfig) -> bool:
     """Whether a model of this configuration keeps experts stacked in one parameter."""
-    return _looked_at(type(config), config.to_json_string(use_diff=False))[1]  # type: ignore[arg-type]
+    return _known(config)[2]
+
+
+Looked = tuple[dict[str, tuple[int, int]], frozenset[str], bool]
+
+
+def _known(config: PretrainedConfig) -> Looked:
+    return _looked_at(type(config), config.to_json_string(use_diff=False))  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=8)
-def _looked_at(kind: type[PretrainedConfig], config: str) -> tuple[dict[str, tuple[int, int]], bool]:
-    """All linear layers with their sizes, and whether there are stacked experts."""
+def _looked_at(kind: type[PretrainedConfig], config: str) -> Looked:
+    """All linear layers with their sizes, those that lie on their side, and whether there are stacked experts."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(kind.from_dict(json.loads(config)))
-    sizes = {
-        name: (module.out_features, module.in_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    return sizes, bool(stacks(model))
+    every = dict(model.named_modules())
+    turned = {name: (module.nf, module.nx) for name, module in every.items() if isinstance(module, Conv1D)}
+    plain = {name: (one.out_features, one.in_features) for name, one in every.items() if isinstance(one, nn.Linear)}
+    return {name: (plain | turned)[name] for name in every if name in plain | turned}, frozenset(turned), bool(
+        stacks(model)
+    )
+
+
+class Turned(nn.Linear):
+    """A linear layer that was a Conv1D."""
+
+
+def turn(hf: nn.Module) -> None:
+    """Put a `Turned` of the same numbers in the place of every Conv1D, in place."""
+    for name, module in [(name, one) for name, one in hf.named_modules() if isinstance(one, Conv1D)]:
+        linear = Turned(module.nx, module.nf, device="meta")
+        linear.weight = nn.Parameter(module.weight.detach().T.contiguous(), requires_grad=False)
+        linear.bias = module.bias
+        hf.set_submodule(name, linear)
+
+
+def turn_back(hf: nn.Module) -> None:
+    """Put a Conv1D on the same memory in the place of every `Turned`, in place: for code that knows only Conv1D."""
+    for name, module in [(name, one) for name, one in hf.named_modules() if isinstance(one, Turned)]:
+        with torch.device("meta"):
+            own = Conv1D(module.out_features, module.in_features)
+        own.weight = nn.Parameter(module.weight.detach().T, requires_grad=False)
+        own.bias = module.bias
+        hf.set_submodule(name, own)
 
 
 def stacks(hf: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

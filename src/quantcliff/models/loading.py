@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
@@ -21,9 +23,9 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from quantcliff.errors import InputError, first_line
-from quantcliff.models import dequantize, experts, gguf_file
+from quantcliff.models import dequantize, experts, gguf_file, packed
 from quantcliff.models.folders import config_of, digest_of, folder_of, named, stated_of
-from quantcliff.models.linears import place
+from quantcliff.models.linears import place, sideways, turn
 from quantcliff.models.served import Served
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -90,16 +92,24 @@ def load(
     folder, device, kind = folder_of(source), check_device(device), check_dtype(dtype)
     config, tokenizer = config_of(folder if base is None or not gguf_file.made(folder) else base), tokenizer_of(folder)
     if hasattr(config, "quantization_config"):
-        dequantize.prepare(config, str(folder))
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), dequantize.packed_modules():
-            hf = pretrained(folder, config, kind)
-            hf = dequantize.plain(hf, config_of(folder), kind, str(folder))
+        hf = _dequantized(folder, config, kind)
     else:
         hf = pretrained(folder, config, kind)
+    turn(hf)
     _check_finite(folder, hf)
     hf = hf.eval().requires_grad_(False).to(device)
     digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
     return Model(hf, tokenizer, name or (str(source) if str(source) in named() else folder.name), digest)
+
+
+def _dequantized(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    stated = stated_of(folder)
+    dequantize.check_readable(stated, str(folder))
+    if stated["quant_method"] in packed.LAYOUTS:
+        del config.quantization_config
+        return pretrained(folder, config, dtype, packed.weights(folder, stated, sideways(config)))
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), dequantize.packed_modules():
+        return dequantize.plain(pretrained(folder, config, dtype), config_of(folder), dtype, str(folder))
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
@@ -110,13 +120,20 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"{folder} has no tokenizer that can be loaded: {first_line(error)}") from error
 
 
-def pretrained(folder: Path, config: PretrainedConfig, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The model as transformers loads it. Raises InputError where it cannot, or where weights are missing."""
+def pretrained(
+    folder: Path, config: PretrainedConfig, dtype: torch.dtype | str, state: dict[str, Tensor] | None = None
+) -> PreTrainedModel:
+    """The model as transformers loads it, from the files of the folder or from `state`, what they hold dequantized.
+
+    Raises:
+        InputError: it cannot be loaded, or weights are missing.
+    """
     disable_progress_bar()
+    auto = AutoModelForCausalLM if state is None else MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]  # which takes no state
     try:
-        hf, report = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True, dtype=dtype,
-            attn_implementation="eager", output_loading_info=True,
+        hf, report = auto.from_pretrained(
+            folder if state is None else None, config=config, state_dict=state, local_files_only=True,
+            use_safetensors=True, dtype=dtype, attn_implementation="eager", output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be loaded as a causal language model: {first_line(error)}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig
 
 from quantcliff.errors import InputError
-from quantcliff.models import layer_of, linears
+from quantcliff.models import layer_of, linears, sideways
 
 METHODS = ("gptq", "awq", "rtn")
 """Methods that the book compares."""
@@ -76,6 +76,12 @@ class Scheme:
             raise InputError(
                 f"a {config.model_type} model has no torch.nn.Linear in its layers, so llm-compressor cannot quantize "
                 "it; choose a Llama, Mistral, Qwen, Gemma or GPT-NeoX model"
+            )
+        if sideways(config):
+            raise InputError(
+                f"a {config.model_type} model keeps its weights in Conv1D, of which llm-compressor stores no packed "
+                "file that transformers could read; quantize it with GPTQModel or llama.cpp, and diagnose what that "
+                "writes"
             )
         n_layers = 1 + max(map(layer_of, shapes))
         for layer in (*(self.layers or ()), *dict(self.bits_by_layer)):

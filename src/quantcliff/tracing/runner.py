@@ -26,7 +26,7 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import Cache
 
 from quantcliff.errors import InputError
-from quantcliff.models import Model
+from quantcliff.models import Model, turn_back
 from quantcliff.tracing.serving import Serving
 from quantcliff.tracing.sites import SITES, drop_expert_aliases, site
 
@@ -53,6 +53,7 @@ class Runner:
         self.model = model
         self.block_size, self.head_size = _sizes(model)
         model.hf.set_attn_implementation("eager")
+        turn_back(model.hf)
         name = type(model.hf).__name__
         self.serving = Serving(model.hf, model.served) if model.served else None
         try:

@@ -44,6 +44,12 @@ def test_kivi_gives_keys_a_scale_by_channel_and_values_one_by_token() -> None:
     assert found["V2"] and found["V2"].keys is None and found["V2"].values == found["KV2"].values
 
 
+@pytest.mark.parametrize(("head", "size"), [(16, 16), (24, 8), (64, 32)])
+def test_values_share_scales_within_a_head(head: int, size: int) -> None:
+    served = {way.label: way.served for way in ways.cache([2], head)}["KV2 KIVI"]
+    assert served and served.values and served.values["group_size"] == size
+
+
 def test_ways_take_their_weights_from_the_study(study: Study) -> None:
     labels = ways.add(study, [*ways.weights_alone([8, 4]), *ways.inputs([4]), *ways.together([(4, 4), (8, 8)])])
     assert labels == {

@@ -158,6 +158,9 @@ def test_allocations() -> None:
     assert findings.beats(tables(pairs=pairs(general=(-0.05, -0.01))), "general") == "loses"
     assert np.isnan(findings.pair(tables(), "fisher", "kept").estimate)
     assert outcome(tables(), "Both sensitivities beat Fisher") == UNKNOWN
+    anew = tables()["arms"]
+    anew.loc[anew["arm"] == "both", "facts"] = 0.5
+    assert findings.ahead(tables(arms=anew), "both", "random", "facts") == (20, 20), "composed beside composed"
     alike = tables()["arms"].query("not arm.str.contains('composed')")
     assert findings.ahead(tables(arms=alike), "both", "random", "facts") == (20, 20), "all are put together alike"
 

@@ -52,14 +52,15 @@ def scales(study: Study) -> dict[str, dict[str, float]]:
 
 
 def all_ways(study: Study) -> list[Way]:
-    """Every way that is tried on the embedded model."""
+    """Every way that is tried on a model, the embedded one by default."""
+    head = study.runner(FULL).bridge.cfg.d_head
     by_bits = [
         weights_alone(),
         inputs(),
         static(scales(study)),
         together(),
-        cache((4, 3, 2)),
-        cache((8,))[:1],
+        cache((4, 3, 2), head),
+        cache((8,), head)[:1],
         repaired(),
     ]
     return [way for group in by_bits for way in group]
@@ -76,8 +77,9 @@ def some_ways(study: Study) -> list[Way]:
 
 def few_ways(study: Study) -> list[Way]:
     """Those tried on any other model while the page is built: enough for every rule but those about width."""
+    head = study.runner(FULL).bridge.cfg.d_head
     return [
-        *inputs((8, 4)), *static(scales(study), (8,)), *cache((2,)), *together(((4, 8), (4, 4))),
+        *inputs((8, 4)), *static(scales(study), (8,)), *cache((2,), head), *together(((4, 8), (4, 4))),
         *weights_alone((4, 2)), *(way for way in repaired() if way.label in ("W16A4 -first", "W16A4 rotated")),
     ]  # fmt: skip
 

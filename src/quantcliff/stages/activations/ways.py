@@ -3,6 +3,7 @@
 They are named as papers name them: W4A8 has 4-bit weights and 8-bit inputs, K2 2-bit keys, V2 values, KV2 both.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,12 +60,16 @@ def together(pairs: Sequence[tuple[int, int]] = ((8, 8), (4, 8), (4, 4))) -> lis
     ]
 
 
-def cache(bits: Sequence[int] = (8, 4, 3, 2)) -> list[Way]:
-    """Keys and values, each alone and both, a scale for each token of a head; and both by KIVI."""
+def cache(bits: Sequence[int] = (8, 4, 3, 2), head: int = GROUP) -> list[Way]:
+    """Keys and values, each alone and both, a scale for each token of a head; and both by KIVI.
+
+    Args:
+        head: channels of a head; where `GROUP` does not divide them, fewer of a token's values share a scale.
+    """
     found = []
     for width in bits:
         own = by_token(width, symmetric=False)
-        kivi = Served(keys=in_groups(width, GROUP, "channel"), values=in_groups(width, GROUP))
+        kivi = Served(keys=in_groups(width, GROUP, "channel"), values=in_groups(width, math.gcd(GROUP, head)))
         found += [
             Way(f"KV{width}", 16, "keys and values", "by token", width, Served(keys=own, values=own)),
             Way(f"K{width}", 16, "keys", "by token", width, Served(keys=own)),
