@@ -40,7 +40,8 @@ def _inputs(folder: Path, stated: Mapping[str, Any]) -> tuple[dict[str, Settings
     """Settings by full module name, and the scales that stand in the file."""
     groups = list(stated.get("config_groups", {}).values())
     reading = [group for group in groups if group.get("input_activations") or group.get("output_activations")]
-    if not reading or not all(_runs(group.get("input_activations") or {}) for group in reading):
+    able = [group for group in reading if group.get("targets") and _runs(group.get("input_activations") or {})]
+    if not reading or able != reading:
         return {}, {}
     config = config_of(folder)
     sizes = every_linear(config)
