@@ -1,5 +1,7 @@
 """Two heaps are two kinds; one heap, and a bent line that is evenly filled, are not."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +30,18 @@ def test_two_heaps_are_two_kinds() -> None:
     assert found.members.tolist() == [0] * 60 + [1] * 60, "the first is the one with the higher first coordinate"
     assert found.middle.estimate == 0
     assert abs(found.way[:60].mean()) < 0.1 and abs(found.way[60:].mean() - 1) < 0.1
+
+
+def test_simulations_are_kept_by_what_they_depend_on(tmp_path, monkeypatch) -> None:
+    first = kinds(heaps(), 3, run=tmp_path)
+    monkeypatch.setattr(sys.modules[Kinds.__module__], "simulated", lambda *given: pd.DataFrame())
+    again = kinds(heaps(), 3, run=tmp_path)
+    assert again.gain == first.gain
+    for name in ("from_one", "from_line", "members", "way", "means"):
+        assert np.array_equal(getattr(again, name), getattr(first, name))
+    for other in ({"draws": 4}, {"draws": 3, "seed": 1}, {"draws": 3, "x": heaps(1)}):
+        with pytest.raises(KeyError, match="one"):
+            kinds(**{"x": heaps(), "run": tmp_path, **other})
 
 
 def test_one_heap_is_a_matter_of_degree() -> None:

@@ -6,16 +6,21 @@ from the one Gaussian that was fitted, and from one smooth bent line, evenly fil
 components is looked at: two kinds leave it empty.
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from quantcliff import stats
 from quantcliff.stats import Interval
+from quantcliff.study.shelf import Shelf
 
 COORDINATES = ("scaled_kappa", "fact_snr", "fed", "sign_flips", "cka")
 """Where a cell stands: margin contraction, SNR of the last stream, answers with clean input to the last layer, gates
@@ -42,8 +47,10 @@ def standardised(grid: pd.DataFrame, like: pd.DataFrame | None = None) -> Cells:
 
 
 def mixture(x: Cells, components: int, seed: int = 0) -> GaussianMixture:
-    """Best of five fits. A thousandth is added to every variance, or a flat component would have any likelihood."""
-    return GaussianMixture(components, n_init=5, reg_covar=1e-3, random_state=seed).fit(x)
+    """Best of five fits, of which one component needs no second. A thousandth is added to every variance, or a flat
+    component would have any likelihood."""
+    starts = 1 if components == 1 else 5
+    return GaussianMixture(components, n_init=starts, reg_covar=1e-3, random_state=seed).fit(x)
 
 
 def gain(x: Cells, seed: int = 0) -> float:
@@ -136,15 +143,29 @@ def rarity(value: float, simulated: Float[np.ndarray, " draw"]) -> float:
     return float((1 + (simulated >= value).sum()) / (1 + len(simulated)))
 
 
-def kinds(x: Cells, draws: int = DRAWS, seed: int = 0) -> Kinds:
-    """One kind or two, of standardised cells."""
+def simulated(x: Cells, draws: int, seed: int) -> pd.DataFrame:
+    """Gains of draws of as many cells: from the one Gaussian that was fitted (`one`), along the bent line (`line`)."""
     rng, line, one = np.random.default_rng(seed), Line.of(x), mixture(x, 1, seed)
-    simulated = np.empty((draws, 2))
-    for number in tqdm(range(draws), desc="simulating", leave=False, disable=None):
-        drawn = rng.multivariate_normal(one.means_[0], one.covariances_[0], len(x))
-        simulated[number] = gain(drawn, seed), gain(line.draw(rng), seed)
+    rows = []
+    with threadpool_limits(1):  # a few cells are too few to share
+        for _ in tqdm(range(draws), desc="simulating", leave=False, disable=None):
+            drawn = rng.multivariate_normal(one.means_[0], one.covariances_[0], len(x))
+            rows.append((gain(drawn, seed), gain(line.draw(rng), seed)))
+    return pd.DataFrame(rows, columns=["one", "line"])
+
+
+def kinds(x: Cells, draws: int = DRAWS, seed: int = 0, run: Path | None = None) -> Kinds:
+    """One kind or two, of standardised cells.
+
+    Args:
+        run: a folder of results that keeps the simulations.
+    """
+    drawn = partial(simulated, x, draws, seed)
+    content = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest(), draws, seed]
+    found = drawn() if run is None else Shelf(run).kept("boundary_kinds", f"{len(x)}-cells", content, drawn)
     two = mixture(x, 2, seed)
     order = np.argsort(-two.means_[:, 0])
     means = two.means_[order]
     members = np.argsort(order)[two.predict(x)]
-    return Kinds(gain(x, seed), simulated[:, 0], simulated[:, 1], members, way_of(x, means), means)
+    from_one, from_line = found["one"].to_numpy(), found["line"].to_numpy()
+    return Kinds(gain(x, seed), from_one, from_line, members, way_of(x, means), means)
