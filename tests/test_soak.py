@@ -1,6 +1,8 @@
 """Commands that are killed in the middle and started again lose nothing; `make soak` does it at random moments."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -66,3 +68,22 @@ def test_the_soak_notices_what_is_lost_made_again_or_left_over(soak, tmp_path: P
     assert soak._changed(before, soak.finished(tmp_path)) == list(before)
     (table.parent / ".b.parquet.host-1.part").touch()
     assert soak.left_over(tmp_path) == ["run/stage/.b.parquet.host-1.part"]
+
+
+def test_a_start_that_ends_by_itself_is_the_last(soak, tmp_path: Path) -> None:
+    """It may refuse to make once more what is there."""
+    command = soak.Command(["quantize", "atlas", "out"], soak.files("out"))
+    starts: list[Path] = []
+
+    def ended(command, place: Path) -> subprocess.Popen:
+        starts.append(place)
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        process.wait()
+        return process
+
+    soak.start, before = ended, soak.start
+    try:
+        assert soak.hunted(command, tmp_path, [0.0, 0.0]) == (0, [])
+    finally:
+        soak.start = before
+    assert len(starts) == 1
