@@ -10,9 +10,6 @@ from quantcliff.charts.theme import finish
 OUTCOMES = {"agrees": "=", "differs": "X", "cannot be told": "?"}
 """Outcome -> a mark that says the same as its colour."""
 
-WIDE = 34
-"""Letters of a row's name that find room in one line."""
-
 
 def agreement(table: pd.DataFrame) -> alt.LayerChart:
     """One row per figure and bits, one column per model, coloured by the outcome.
@@ -25,11 +22,10 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     name = name.where(table["stage"] == "Repair", name.str.replace(r" \(.+\)", "", regex=True))
     rows = table.assign(name=name, mark=table["outcome"].map(OUTCOMES))
     rows = rows[["name", "says", "model", "here", "outcome", "mark"]]
-    rows = rows.assign(row=[_lines(name) for name in rows["name"]])
-    axis = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=210, labelOverlap=False, labelLineHeight=12)
+    axis = alt.Axis(labelFontSize=11, labelLimit=250, labelOverlap=False)
     base = alt.Chart(rows).encode(
         x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
-        y=alt.Y("row:N", sort=None, title=None, axis=axis),
+        y=alt.Y("name:N", sort=None, title=None, axis=axis),
         tooltip=["name", alt.Tooltip("says", title="paper"), "model", "here", "outcome"],
     )
     legend = alt.Legend(columns=1, orient="bottom")
@@ -44,11 +40,5 @@ def agreement(table: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(cells, marks), "The paper's figures, and ours",
         f"One row per figure of the paper, one column per model, coloured by whether ours agrees. {words}.",
-        height=22 * rows["name"].nunique(),
+        height=18 * rows["name"].nunique(),
     )  # fmt: skip
-
-
-def _lines(name: str) -> str:
-    """A long name in two lines, the second from its bits on."""
-    figure, _, bits = name.rpartition(", ")
-    return name if len(name) <= WIDE else f"{figure},\n{bits}"
