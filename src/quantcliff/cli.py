@@ -109,6 +109,8 @@ def edition(kind: str, out: Path) -> None:
 
     student: solutions are stripped, a stub stays. instructor: with solutions, what the checks expect, and what likely
     wrong answers are told.
+
+    Exercises are about the small model that ships with this package; a book about another model has none.
     """
     from quantcliff.book import editions
 

@@ -48,7 +48,7 @@ class Chapter:
 
     @property
     def about(self) -> str:
-        """The one model that the page is about (`about: NAME` in its front matter); empty for a page about any."""
+        """The one model that the page is about, which its front matter names as `about`; empty for a page about any."""
         return str(self.notebook.metadata.get("about", ""))
 
     @cached_property

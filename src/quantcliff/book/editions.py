@@ -27,7 +27,9 @@ One notebook for each chapter of the book, and in `exercises` one for each chapt
 
 The notebooks need Python 3.11 with quantcliff and Jupyter: `pip install quantcliff jupyterlab`, then `jupyter lab` in
 this folder. No GPU, and no network after that. What a notebook measures is kept in `runs` and read by the others; the
-first run of a chapter takes some minutes, that of most exercises seconds.
+first run of a chapter takes some minutes, that of most exercises seconds. The exercises, and what their checks expect,
+are about the small model that comes with quantcliff; for another model, `quantcliff build -p model FOLDER` writes the
+chapters without them.
 
 | Exercise | Level | Minutes |
 |---|---|---|
@@ -42,6 +44,10 @@ HOW = {
     INSTRUCTOR: "After each solution stand what the check expects and what likely wrong answers are told. Solutions in "
     "code stand between the marks that nbgrader strips (`### BEGIN SOLUTION`). Keep this folder to yourself.",
 }
+
+
+ON_THE_SITE_ONLY = ("api", "bibliography", "execution")
+"""Pages, and folders of pages, that are lists made for the site."""
 
 
 class Written(NamedTuple):
@@ -63,7 +69,7 @@ def write(kind: str, out: Path, book: Book | None = None) -> Written:
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"{out} is not an empty folder; give one that is empty, or that does not exist yet")
     whole = (book or Book.read()).of(MODEL)
-    chapters = [chapter for chapter in whole.chapters if not chapter.is_exercise]
+    chapters = [chapter for chapter in whole.chapters if not chapter.is_exercise and not _is_list(chapter)]
     pages = [chapter for chapter in whole.chapters if chapter.is_exercise]
     names = {chapter.file.stem for chapter in chapters}
     (out / "exercises").mkdir(parents=True, exist_ok=True)
@@ -78,6 +84,10 @@ def write(kind: str, out: Path, book: Book | None = None) -> Written:
     )
     (out / "README.md").write_text(README.format(kind=kind, how=HOW[kind], rows=table), encoding="utf-8")
     return Written(len(chapters), len(pages), len(rows))
+
+
+def _is_list(chapter: Chapter) -> bool:
+    return not {chapter.file.stem, chapter.file.parent.name}.isdisjoint(ON_THE_SITE_ONLY)
 
 
 def exercise_notebook(page: Chapter, kind: str, names: set[str]) -> NotebookNode:

@@ -25,6 +25,7 @@ ROLES = (
     (re.compile(r"\{(?:ref|doc|term|abbr)\}`([^`]*)`"), r"\1"),
     (re.compile(r"^\$\$ *\([\w:.-]+\) *$", re.M), "$$"),
     (re.compile(r"^\([\w:.-]+\)= *\n?", re.M), ""),
+    (re.compile(r" *\{\{ *\w+ *\}\}"), ""),
 )
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\[]+)\]\((?!\w+:)(?P<page>[\w./-]+?)(?:\.md)?(?P<anchor>#[\w-]+)?\)")
 

@@ -25,7 +25,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from quantcliff import disk
-from quantcliff.book import slides, twins
+from quantcliff.book import execution, running, slides, twins
 from quantcliff.book.chapters import Book, Chapter
 from quantcliff.book.parameters import as_markdown as parameter_table
 from quantcliff.errors import BuildError, InputError
@@ -127,13 +127,16 @@ def execute(
 
     notebook = copy.deepcopy(chapter.notebook)
     notebook.metadata["quantcliff"] = {"made_from": mark}
+    running.timed(notebook)
     part, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
     out.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    run = _run_of(chapter, parameters)
     try:
-        with _results(chapter, parameters, root) if alone else nullcontext():
-            papermill.execute_notebook(
+        held = _results(chapter, parameters, root) if alone else nullcontext()
+        with held, running.watching(root / run if run and alone else None) as seen:
+            executed = papermill.execute_notebook(
                 notebook,
                 str(part).replace("{", "{{").replace("}", "}}"),  # papermill formats its output path
                 chapter.own(parameters),
@@ -149,10 +152,12 @@ def execute(
         if told := disk.refusal(error.evalue):
             raise InputError(f"chapter {chapter.name}: {told}") from None
         first = next(iter(error.source.strip().splitlines()), "")
+        cell = max(error.exec_count - 1, 1)  # the first is that of the imports
         raise BuildError(
-            f"{error}\nchapter {chapter.name} stopped in code cell {error.exec_count}, which begins `{first}`, with "
+            f"{error}\nchapter {chapter.name} stopped in code cell {cell}, which begins `{first}`, with "
             f"{error.ename}: {error.evalue} (cells so far: {failed})"
         ) from None
+    nbformat.write(running.noted(executed, seen), part)
     part.replace(out)
 
 
@@ -192,7 +197,8 @@ def assemble(
     links = ", ".join(f'<a href="{address}">{name}</a>' for name, address in (editions or {}).items())
     also = f"The same book about other models, built beside this one: {links}." if links else ""
     sphinx = config.setdefault("sphinx", {}).setdefault("config", {})
-    sphinx["myst_substitutions"] = {"editions": also, "parameters": parameter_table(book)}
+    told = execution.parts(book, executed)
+    sphinx["myst_substitutions"] = {"editions": also, "parameters": parameter_table(book), **told}
     pages = {Path(page).name for page in parse_toc_yaml(book.root / "_toc.yml")}
     sphinx["pages_left_out"] = sorted(pages - {chapter.name for chapter in book.chapters})
     sphinx["html_extra_path"] = [*sphinx.get("html_extra_path", []), twins.EXTRA]
