@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from compressed_tensors.modeling import kvcache
+from tiny import save
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from quantcliff import models
+from quantcliff.errors import InputError
 from quantcliff.models import Served, by_tensor, by_token, in_groups, serve
 from quantcliff.tracing import Runner, serving
 from quantcliff.tracing.past import resumes
@@ -218,3 +221,11 @@ def test_the_last_token_alone_is_what_it_is_among_all(base: models.Model) -> Non
     runner = running(base, inputs=by_token(2), first=True)
     whole = runner.logits(IDS[:1])[:, -1]
     assert torch.allclose(runner.run(IDS[:1], last=LAST[:1])[0], whole, atol=1e-5)
+
+
+def test_inputs_that_cannot_be_quantized_are_said_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=320, n_embd=32, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    gpt2 = models.load(save(GPT2LMHeadModel(config), tmp_path / "gpt2"))
+    with pytest.raises(InputError, match=r"c_attn is a Conv1D, .* look at this model's weights or cache"):
+        Runner(serve(gpt2, Served(inputs=by_token(8))))

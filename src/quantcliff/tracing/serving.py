@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from quantcliff.errors import InputError
 from quantcliff.models import Served, linears
 from quantcliff.models.served import Settings
 
@@ -49,7 +50,11 @@ class Serving:
         from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
         from compressed_tensors.quantization.lifecycle.initialize import initialize_module_for_quantization
 
-        assert isinstance(module, nn.Linear)
+        if not isinstance(module, nn.Linear):
+            raise InputError(
+                f"{name} is a {type(module).__name__}, whose inputs compressed-tensors cannot quantize; look at this "
+                "model's weights or cache, or at the inputs of another architecture"
+            )
         args = QuantizationArgs(**settings)
         initialize_module_for_quantization(module, QuantizationScheme(targets=["Linear"], input_activations=args))
         if args.dynamic is not True:  # "local": scales come with the inputs, in units of this one
