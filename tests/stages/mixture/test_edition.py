@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from own_answers import OwnAnswers
 from tiny import TEXT
 
-from quantcliff import cli, models
+from quantcliff import cli, models, smollm2
 from quantcliff.models import config_of, linears
 from quantcliff.quantizers.scheme import stored_bits
 from quantcliff.stages import mixture
-from quantcliff.stages.mixture import edition, findings
+from quantcliff.stages.mixture import edition, findings, outcomes
 from quantcliff.stages.mixture.rules import MAIN
 from quantcliff.stages.smollm2 import Shipped
 
@@ -52,6 +52,21 @@ def test_a_part_comes_out_again(atlas: dict[str, pd.DataFrame], tmp_path: Path) 
     whole = found[found["block"] < 0].iloc[0], there[there["block"] < 0].iloc[0]
     for name, near in (("kept", 0.01), ("kappa", 0.01), ("source_snr", 0.2)):
         assert whole[0][name] == pytest.approx(whole[1][name], abs=near)
+
+
+def test_a_part_of_smollm2s_comes_out_again(shipped: Shipped, tmp_path: Path) -> None:
+    if not smollm2.folder().is_dir():
+        pytest.skip(smollm2.HOW)
+    part = findings.of_model({name: shipped.table(name) for name in mixture.TABLES}, "smollm2")
+    subject = mixture.subject_of(mixture.study_of("smollm2", tmp_path, "cpu"))
+    race = mixture.Race(subject, part["sensitivity"], composed=True)
+    arm = next(arm for arm in race.arms() if arm.name == "rtn, 4 bits")
+    there = part["arms"].set_index("arm").loc[arm.name]
+    own = outcomes.means(race.outcome(arm, race.tester))
+    exact = outcomes.means(outcomes.rows_of(race.tester.read({})))
+    assert own["kept"] == pytest.approx(there["kept"], abs=0.015)
+    for name in ("facts", "text", "copies"):
+        assert own[name] - exact[name] == pytest.approx(there[name], abs=0.03)
 
 
 def test_allocate_takes_what_is_known(tmp_path: Path, atlas: dict[str, pd.DataFrame]) -> None:
