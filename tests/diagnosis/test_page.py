@@ -126,9 +126,9 @@ def test_it_is_no_wider_than_a_phone_and_says_nothing_on_the_console(whole, tmp_
     measure = "<script>setTimeout(() => document.title = 'wide ' + document.body.scrollWidth, 3000)</script>"
     file.write_text(whole + measure)
     frame = tmp_path / "frame.html"
-    frame.write_text('<iframe src="page.html" width="360" height="800" id="f"></iframe><script>setTimeout(() => '
-                     "document.title = document.getElementById('f').contentDocument.title, 4000)</script>")  # fmt: skip
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=6000",
+    frame.write_text('<iframe src="page.html" width="360" height="800" id="f"></iframe><script>setInterval(() => '
+                     "document.title = document.getElementById('f').contentDocument.title, 500)</script>")  # fmt: skip
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=60000",
              "--allow-file-access-from-files", "--host-resolver-rules=MAP * ~NOTFOUND",
              f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]  # fmt: skip
     done = subprocess.run([CHROMIUM, *flags, frame.as_uri()], capture_output=True, text=True, check=True, timeout=200)

@@ -93,7 +93,9 @@ def expected(family) -> pd.DataFrame:
     """Every patch by plain transformers: one prompt, no padding, no cache, the whole network."""
     name, folder, donor = family
     hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    hf.load_state_dict(damaged(folder).hf.state_dict())
+    worse = damaged(folder).hf
+    models.turn_back(worse)  # GPT-2's layers lie on their side where transformers reads them
+    hf.load_state_dict(worse.state_dict())
     rows = []
     for patch, prompt in product(sorted(PATCHES), ROWS):
         span, source = spans(patch.positions, PROMPTS.subject, PROMPTS.lengths), prompt
