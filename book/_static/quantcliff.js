@@ -12,6 +12,8 @@
       title.remove();
     });
     each(".citation-list[role=list]", list => list.removeAttribute("role"));  // its entries have a role of their own
+    each("dt.sig dl", list => list.setAttribute("role", "list"));  // parameters, one on a line: no terms of a definition
+    each("dt.sig dl > dd", parameter => parameter.setAttribute("role", "listitem"));
     each("summary:not([aria-label])", summary => {  // an arrow beside a page that has pages below it
       const page = summary.closest("li")?.querySelector("a");
       if (!summary.innerText.trim() && page) summary.setAttribute("aria-label", `Pages below ${page.innerText.trim()}`);
