@@ -6,6 +6,7 @@ is writing, and is cleared away by the next that comes along.
 """
 
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -100,6 +101,12 @@ def write(path: Path, text: str) -> None:
     """Write a text file whole or not at all; raises InputError as `whole`."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, 64 hex digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Tidy tables on disk: parquet, written whole or not at all."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +48,7 @@ def shipped(folder: Path, name: str, kind: str, hashes: Mapping[str, str]) -> Pa
     path = folder / f"{name}.{kind}"
     if name not in hashes or not path.is_file():
         raise InputError(f"there is no shipped table {name!r}; the tables are {', '.join(hashes)}")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != hashes[name]:
+    if disk.sha256(path) != hashes[name]:
         raise InputError(f"{path} is not the file that made.json beside it speaks of; install the package again")
     return path
 
@@ -61,6 +60,6 @@ def ship(found: Mapping[str, pd.DataFrame], about: Mapping[str, Any], out: Path)
         about: command, commit and date; `files`, where it has them, are tables that lie there already and stay.
     """
     paths = {name: write(table, out / f"{name}.parquet") for name, table in found.items()}
-    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+    hashes = {name: disk.sha256(path) for name, path in paths.items()}
     made = {**about, "files": {**about.get("files", {}), **hashes}}
     (out / "made.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

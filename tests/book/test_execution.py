@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from tiny_book import CHAPTER, write
 
+from quantcliff import disk
 from quantcliff.book import Book, execution
 
 HOSTS = {"one": "first machine", "two": "second machine"}
@@ -84,7 +85,7 @@ def test_shipped_tables_that_were_changed_are_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(execution, "PACKAGE", tmp_path)
     (tmp_path / "t.csv").write_text("x\n")
     made = {"command": "make it", "commit": "a" * 40, "date": "2026-11-27", "later": {"b" * 40: ["t"]}}
-    whole = {"t": execution._sha256(tmp_path / "t.csv"), "gone": "0" * 64}
+    whole = {"t": disk.sha256(tmp_path / "t.csv"), "gone": "0" * 64}
     (tmp_path / "made.json").write_text(json.dumps({**made, "files": whole}))
     told = execution._shipped(tmp_path / "made.json")
     assert "made by `make it` at aaaaaaaa, 2026-11-27; t again at bbbbbbbb:" in told

@@ -2,7 +2,6 @@
 notebooks, so it is right for a book about any model.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,9 +12,10 @@ from typing import Any, NamedTuple
 
 import nbformat
 
-from quantcliff import atlas, models, smollm2
+from quantcliff import atlas, disk, models, smollm2
 from quantcliff.book.chapters import Book, Chapter
 from quantcliff.book.page import duration
+from quantcliff.book.text import folded_in, rows_as_table
 from quantcliff.errors import InputError
 
 PACKAGE = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def parts(book: Book, executed: Mapping[Chapter, Path]) -> dict[str, str]:
         "ran_table": _ran_table(book, pages) if pages else NONE,
         "machines": _of_pages(pages, "machine", _machine),
         "versions": _of_pages(pages, "versions", _versions),
-        "inputs": _table(["What", "Name", "Hash"], [_source(book), *_model_rows(pages), *_data_rows(pages)]),
+        "inputs": rows_as_table(["What", "Name", "Hash"], [_source(book), *_model_rows(pages), *_data_rows(pages)]),
         "shipped": "\n\n".join(map(_shipped, sorted(PACKAGE.rglob("made.json")))),
     }
 
@@ -99,7 +99,7 @@ def _ran_table(book: Book, pages: Sequence[Ran]) -> str:
         address = os.path.relpath(page.chapter.file.with_suffix(""), book.chapters[0].file.parent)
         link = f"[{_title(page.chapter)}]({address})"
         rows.append([link, f"{page.start:%d\u00a0%b\u00a0%H:%M}", f"{page.seconds:.0f}", *times, _made(page)])
-    return _table(head, rows)
+    return rows_as_table(head, rows)
 
 
 def _title(chapter: Chapter) -> str:
@@ -130,13 +130,14 @@ def _of_pages(pages: Sequence[Ran], name: str, show: Any) -> str:
 
 
 def _machine(found: dict[str, str]) -> str:
-    return _table(["What", "Here"], [[name[0].upper() + name[1:], found[name]] for name in MACHINE if name in found])
+    rows = [[name[0].upper() + name[1:], found[name]] for name in MACHINE if name in found]
+    return rows_as_table(["What", "Here"], rows)
 
 
 def _versions(found: dict[str, str]) -> str:
-    main = _table(["Package", "Version"], [[name, found[name]] for name in MAIN if name in found])
-    rest = _table(["Package", "Version"], [[name, text] for name, text in found.items() if name not in MAIN])
-    return f"{main}\n\n````{{dropdown}} All other packages that quantcliff requires\n{rest}\n````"
+    main = rows_as_table(["Package", "Version"], [[name, found[name]] for name in MAIN if name in found])
+    rest = rows_as_table(["Package", "Version"], [[name, text] for name, text in found.items() if name not in MAIN])
+    return f"{main}\n\n{folded_in('All other packages that quantcliff requires', rest)}"
 
 
 def _source(book: Book) -> list[str]:
@@ -183,12 +184,7 @@ def _data_rows(pages: Iterable[Ran]) -> Iterator[list[str]]:
             yield [kind, f"`{name}`", "written by the model itself" if name.startswith("self") else "made by a rule"]
             continue
         for file in DATA.get(name) or sorted(part for part in [Path(name), *Path(name).glob("*")] if part.is_file()):
-            yield [kind, f"`{file.name if name in DATA else file}`", f"`{_sha256(file)[:16]}`"]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+            yield [kind, f"`{file.name if name in DATA else file}`", f"`{disk.sha256(file)[:16]}`"]
 
 
 def _shipped(made: Path) -> str:
@@ -201,10 +197,10 @@ def _shipped(made: Path) -> str:
     for name, recorded in told.get("files", {}).items():
         files = [made.parent / f"{name}{kind}" for kind in (".parquet", ".csv")]
         file = next((file for file in files if file.is_file()), None)
-        found = _sha256(file) if file else ""
+        found = disk.sha256(file) if file else ""
         rows.append([f"`{name}`", f"`{recorded[:16]}`", "yes" if found == recorded else "**no**"])
     folder = made.parent.relative_to(PACKAGE)
-    return f"`{folder}`, made by {'; '.join(how)}:\n\n{_table(['Table', 'SHA-256', 'Unchanged'], rows)}"
+    return f"`{folder}`, made by {'; '.join(how)}:\n\n{rows_as_table(['Table', 'SHA-256', 'Unchanged'], rows)}"
 
 
 def _commands(told: Any) -> Iterator[dict[str, str]]:
@@ -213,8 +209,3 @@ def _commands(told: Any) -> Iterator[dict[str, str]]:
             yield told
         for part in told.values():
             yield from _commands(part)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

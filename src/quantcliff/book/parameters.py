@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from quantcliff.book.chapters import Book, Chapter
+from quantcliff.book.text import rows_as_table
 
 MEANINGS = {
     "model": ("folder", "the full-precision model; `atlas` is the one of the book, `smollm2` the real one"),
@@ -50,8 +51,7 @@ COLUMNS = ["name", "type", "default", "unit", "meaning", "chapters"]
 def as_markdown(book: Book) -> str:
     """`table` as Markdown, for the page that lists them."""
     rows = table(book).assign(name=lambda rows: "`" + rows["name"] + "`").to_numpy().tolist()
-    lines = [[name.capitalize() for name in COLUMNS], ["---"] * len(COLUMNS), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)
+    return rows_as_table([name.capitalize() for name in COLUMNS], rows)
 
 
 def _place(name: str) -> int:

@@ -80,7 +80,7 @@ def _execute_all(book: Book, parameters: Mapping[str, Any], out: Path) -> dict[C
         if _mark_of(notebook) == mark:
             tqdm.write(f"{label}: unchanged, not executed again", file=sys.stderr)
             return
-        with _results(chapter, parameters, book.work) if alone else nullcontext():
+        with _results(chapter, parameters, book.work, alone):
             execute(chapter, parameters, notebook, book.work, mark, label, alone)
             keep_table(chapter, parameters, book.work, out / "tables")
 
@@ -134,7 +134,7 @@ def execute(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     run = _run_of(chapter, parameters)
     try:
-        held = _results(chapter, parameters, root) if alone else nullcontext()
+        held = _results(chapter, parameters, root, alone)
         with held, running.watching(root / run if run and alone else None) as seen:
             executed = papermill.execute_notebook(
                 notebook,
@@ -161,10 +161,10 @@ def execute(
     part.replace(out)
 
 
-def _results(chapter: Chapter, parameters: Mapping[str, Any], root: Path) -> AbstractContextManager[None]:
-    """Alone in the chapter's run folder; a chapter that has none needs no other to stay away."""
+def _results(chapter: Chapter, parameters: Mapping[str, Any], root: Path, alone: bool) -> AbstractContextManager[None]:
+    """Alone in the chapter's run folder, if asked; a chapter that has none needs no other to stay away."""
     run = _run_of(chapter, parameters)
-    return disk.working_in(root / run) if run else nullcontext()
+    return disk.working_in(root / run) if run and alone else nullcontext()
 
 
 def _run_of(chapter: Chapter, parameters: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Text that a code cell computes."""
 
 import re
+from collections.abc import Iterable, Sequence
 from textwrap import dedent
 
 import pandas as pd
@@ -53,12 +54,19 @@ def as_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> str:
             for name, column in table.items()
         }
     )
-    lines = ["| " + " | ".join(map(str, shown.columns)) + " |", "|" + "---|" * shown.shape[1]]
-    lines += [
-        "| " + " | ".join(tidy(cell).replace("|", "\\|") for cell in row) + " |"
-        for row in shown.itertuples(index=False)
-    ]
-    return "\n".join(lines)
+    return rows_as_table(list(map(str, shown.columns)), ([*map(tidy, row)] for row in shown.itertuples(index=False)))
+
+
+def rows_as_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of texts as a Markdown table, bars in them escaped."""
+    line = "| {} |".format
+    cells = (" | ".join(text.replace("|", "\\|") for text in row) for row in rows)
+    return "\n".join([line(" | ".join(head)), "|" + "---|" * len(head), *map(line, cells)])
+
+
+def folded_in(title: str, text: str) -> str:
+    """Text in a closed dropdown."""
+    return f"````{{dropdown}} {title}\n{text}\n````"
 
 
 def say_table(
@@ -71,4 +79,4 @@ def say_table(
         before: text in front of the table, in the same dropdown.
     """
     text = "\n\n".join(part for part in (dedent(before).strip(), as_table(table, formats)) if part)
-    display(Markdown(f"````{{dropdown}} {folded}\n{text}\n````" if folded else text))
+    display(Markdown(folded_in(folded, text) if folded else text))

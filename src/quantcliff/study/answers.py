@@ -1,6 +1,6 @@
 """What the models of a study answer: prompts, scores, the facts that full precision knows, and tables over variants."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -135,33 +135,29 @@ class Answers(Held):
             key: parameters of the stage that the result depends on, beside models, probes and package source.
         """
         labels = list(self.variants if labels is None else labels)
+
         def part(label: str) -> pd.DataFrame:
             return self._stored(stage, label, compute, key)
 
-        missing = [one for one in labels if not Shelf(self.run).place(stage, one, self._content(one, key)).is_file()]
-        with tqdm(total=len(labels), initial=len(labels) - len(missing), desc=stage, leave=False, disable=None) as bar:
-            for _ in self._each(missing, part):
-                bar.update()
-        return Shelf(self.run).whole(stage, [part(label) for label in labels])
+        shelf = Shelf(self.run)
+        missing = [label for label in labels if not shelf.place(stage, label, self._content(label, key)).is_file()]
+        self._several(stage, missing, part)
+        return shelf.whole(stage, [part(label) for label in tqdm(labels, desc=stage, leave=False, disable=None)])
 
-    def _each(self, labels: Sequence[str], work: Callable[[str], object]) -> Iterator[str]:
-        """Work done for every label: what all share is made with the first, then several at a time."""
+    def _several(self, stage: str, labels: Sequence[str], work: Callable[[str], object]) -> None:
+        """Do work for labels several at a time, where that is faster; what all share is made with the first. Whatever
+        is not done then is left to be done one by one.
+        """
+        count = together.workers(len(labels) - 1, MODELS_OF_A_PROCESS * self.base.hf.get_memory_footprint())
+        if not count or self.base.hf.device.type != "cpu":
+            return
         shared = {FULL, *(reference.label for reference in self.references.values())}
-        first = sorted(labels, key=lambda label: label not in shared)
-        for label in first[:1]:
-            work(label)
-            yield label
-        on_cpu = self.base.hf.device.type == "cpu"
-        size = self.base.hf.get_memory_footprint()
-        count = together.workers(len(first) - 1, MODELS_OF_A_PROCESS * size) if on_cpu else 0
-        done = set(first[:1])
-        for label in together.together(work, first[1:], count) if count else ():
-            done.add(label)
-            yield label
-        for label in first:
-            if label not in done:
-                work(label)
-                yield label
+        first, *rest = sorted(labels, key=lambda label: label not in shared)
+        with tqdm(total=len(labels), desc=stage, leave=False, disable=None) as bar:
+            work(first)
+            bar.update()
+            for _ in together.together(work, rest, count):
+                bar.update()
 
     def _stored(
         self, stage: str, label: str, compute: Callable[[str], pd.DataFrame], key: dict[str, object] | None

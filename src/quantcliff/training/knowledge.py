@@ -128,7 +128,7 @@ def write(model: Model, facts: Facts, known: pd.DataFrame, out: Path, command: s
         "facts_asked": len(facts),
         "facts_known": len(known),
         "known_by_relation": {str(name): int(count) for name, count in counts.items()},
-        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "sha256": disk.sha256(out),
     }
     disk.write(out.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
 

@@ -1,6 +1,5 @@
 """The table of the bench that comes with the package, and what it was made by (`made.json`)."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from quantcliff import tables
+from quantcliff import disk, tables
 
 FOLDER = Path(__file__).parent
 
@@ -49,7 +48,7 @@ def ship(found: dict[str, pd.DataFrame], about: dict[str, Any], folder: Path = F
     for name in TABLES:
         path = folder / f"{name}.csv"
         found[name].to_csv(path, index=False, lineterminator="\n", float_format="%.4g")
-        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        hashes[name] = disk.sha256(path)
     text = json.dumps({**about, "files": hashes}, indent=1) + "\n"
     (folder / "made.json").write_text(text, encoding="utf-8")
 
