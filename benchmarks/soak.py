@@ -138,14 +138,17 @@ def kill(process: subprocess.Popen, whole_group: bool) -> bool:
     return True
 
 
-def hunted(command: Command, place: Path, pauses: Sequence[float | Callable[[], bool]]) -> tuple[int, list[str]]:
+def hunted(
+    command: Command, place: Path, pauses: Sequence[float | Callable[[], bool]], whole: dict[str, str] | None = None
+) -> tuple[int, list[str]]:
     """Start a command, kill it after each pause, start it again; the last start is left alone.
 
-    A start that ends by itself, where the machine has become faster, is the last one: what it made is whole, and some
-    commands refuse to make it once more.
+    A start that ends by itself, where the machine has become faster, is the last one, and so is one that was killed
+    between its last file and its exit: what it made is whole, and some commands refuse to make it once more.
 
     Args:
         pauses: seconds, or what is asked until it is true.
+        whole: what an undisturbed command makes.
 
     Returns:
         How often it still ran when it was to be killed, and what was made again although it had been finished.
@@ -162,7 +165,7 @@ def hunted(command: Command, place: Path, pauses: Sequence[float | Callable[[], 
         caught += killed
         again += _changed(before, finished(place))
         before |= finished(place)
-        if not killed and process.returncode in command.good:
+        if (not killed and process.returncode in command.good) or command.result(place) == whole:
             return caught, again
     undisturbed(command, place)
     return caught, again + _changed(before, finished(place))
@@ -185,8 +188,9 @@ def soak(command: Command, work: Path, kills: int, seed: int) -> dict[str, objec
         place.mkdir(parents=True)
         command.prepare(place)
     seconds = undisturbed(command, places[0])
-    caught, again = hunted(command, places[1], list(np.random.default_rng(seed).uniform(0, seconds, kills)))
-    calm, own = (command.result(place) for place in places)
+    calm = command.result(places[0])
+    caught, again = hunted(command, places[1], list(np.random.default_rng(seed).uniform(0, seconds, kills)), calm)
+    own = command.result(places[1])
     faults = [f"made again: {name}" for name in again]
     faults += [f"left over: {name}" for name in left_over(places[1])]
     faults += [f"differs: {name}" for name in sorted({*calm, *own}) if calm.get(name) != own.get(name)]

@@ -1,5 +1,6 @@
 """Commands that are killed in the middle and started again lose nothing; `make soak` does it at random moments."""
 
+import hashlib
 import importlib
 import subprocess
 import sys
@@ -86,4 +87,21 @@ def test_a_start_that_ends_by_itself_is_the_last(soak, tmp_path: Path) -> None:
         assert soak.hunted(command, tmp_path, [0.0, 0.0]) == (0, [])
     finally:
         soak.start = before
+    assert len(starts) == 1
+
+
+def test_what_is_whole_when_it_is_killed_is_not_started_again(soak, tmp_path: Path, monkeypatch) -> None:
+    """`quantize` would refuse to write into the folder that it has finished."""
+    write = "import pathlib, time; pathlib.Path('out').mkdir(); pathlib.Path('out/a').write_text('a'); time.sleep(60)"
+    starts: list[Path] = []
+
+    def finishing(command, place: Path) -> subprocess.Popen:
+        starts.append(place)
+        return subprocess.Popen([sys.executable, "-c", write], cwd=place, start_new_session=True)
+
+    monkeypatch.setattr(soak, "start", finishing)
+    command = soak.Command(["quantize", "atlas", "out"], soak.files("out"))
+    moments = [lambda: (tmp_path / "out" / "a").is_file() and (tmp_path / "out" / "a").read_text() == "a"] * 2
+    whole = {"out/a": hashlib.sha256(b"a").hexdigest()}
+    assert soak.hunted(command, tmp_path, moments, whole) == (1, [])
     assert len(starts) == 1

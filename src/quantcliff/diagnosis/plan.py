@@ -137,8 +137,11 @@ def tokens_of(base: str | Path, calibration: str) -> int:
 
 
 def free_memory(device: str) -> float:
-    """Bytes that a program can have now, on the machine or on its GPU."""
-    return float(torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available)
+    """Bytes that a program can have now, on the machine, on one card ("cuda:1") or on all of them ("cuda")."""
+    if not device.startswith("cuda"):
+        return float(psutil.virtual_memory().available)
+    cards = range(torch.cuda.device_count()) if device == "cuda" else [torch.device(device).index]
+    return float(sum(torch.cuda.mem_get_info(card)[0] for card in cards))
 
 
 def rate(config: PretrainedConfig, tokens: float, device: str, dtype: str) -> tuple[float, str]:

@@ -25,7 +25,7 @@ def on_inputs(
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
-    real = (torch.arange(ids.shape[1])[None] < lengths[:, None]).to(hf.device)
+    real = torch.arange(ids.shape[1])[None] < lengths[:, None]
     found: dict[str, Result] = {}
 
     def hook(name: str) -> Callable:

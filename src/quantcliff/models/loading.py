@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from quantcliff.errors import InputError, first_line
-from quantcliff.models import dequantize, experts, gguf_file, packed
+from quantcliff.models import dequantize, experts, gguf_file, packed, spread
 from quantcliff.models.folders import config_of, digest_of, folder_of, named, stated_of
 from quantcliff.models.linears import place, sideways, turn
 from quantcliff.models.served import Served
@@ -81,7 +81,7 @@ def load(
 
     Args:
         source: folder with `config.json`, safetensors and a tokenizer; nothing is ever downloaded.
-        device: "cpu", "cuda" or "auto".
+        device: "cpu", "cuda" or "auto"; on "cuda" a model that is too large for one of several cards lies on all.
         dtype: "float32", "bfloat16" or "float16".
         base: what it was quantized from. A GGUF file states few of its settings; it is run with the base's.
 
@@ -97,7 +97,7 @@ def load(
         hf = pretrained(folder, config, kind)
     turn(hf)
     _check_finite(folder, hf)
-    hf = hf.eval().requires_grad_(False).to(device)
+    hf = spread.put(hf.eval().requires_grad_(False), device, str(folder))
     digest = digest_of(folder) if dtype == "float32" else f"{digest_of(folder)}-{dtype}"
     return Model(hf, tokenizer, name or (str(source) if str(source) in named() else folder.name), digest)
 

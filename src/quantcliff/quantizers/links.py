@@ -78,7 +78,7 @@ def _find(hf: PreTrainedModel) -> Iterator[Link]:
         wide = {len(modules[name].weight) for name in names}  # type: ignore[arg-type]
         for n in sorted(width for width in widths if width <= max(wide)):
             powers = torch.randint(-1, 2, (n,), generator=torch.Generator().manual_seed(n))
-            factors = (2.0**powers).to(hf.device, hf.dtype)
+            factors = (2.0**powers).to(hf.dtype)
             seen = _Seen()
             change = _Change({name: modules[name] for name in names}, factors, clean)
             with _hooks({name: modules[name] for name in layers}, linear, seen, change):
@@ -128,7 +128,7 @@ def _hooks(
             before = change.clean.inputs.get(name)
             if before is None or before.shape != args[0].shape or not before.any():
                 return None
-            if not _same(args[0], before * change.factors):
+            if not _same(args[0], before * change.factors.to(before.device)):
                 return None
             seen.readers[_layer(name)].append(name)
             return (before, *args[1:])
@@ -138,7 +138,7 @@ def _hooks(
     def scaled(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
         assert change
         n = min(len(change.factors), out.shape[-1])
-        return torch.cat([out[..., : out.shape[-1] - n], out[..., -n:] * change.factors[-n:]], -1)
+        return torch.cat([out[..., : out.shape[-1] - n], out[..., -n:] * change.factors[-n:].to(out.device)], -1)
 
     handles = [module.register_forward_pre_hook(enters(name), with_kwargs=True) for name, module in layers.items()]
     handles += [module.register_forward_hook(leaves(name)) for name, module in layers.items()]

@@ -31,7 +31,7 @@ def take(past: Cache, rows: Int[Tensor, " row"], start_layer: int = 0) -> Cache:
     other = copy(past)
     other.layers = [copy(layer) for layer in past.layers]
     for layer in other.layers[start_layer:]:
-        layer.batch_select_indices(rows)
+        layer.batch_select_indices(rows if layer.keys is None else rows.to(layer.keys.device))
     return other
 
 

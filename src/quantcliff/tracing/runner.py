@@ -37,6 +37,10 @@ Pick = Callable[[Tensor], Tensor]
 """Takes the tensor at a site and returns what is to be kept of it."""
 
 
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 class Runner:
     """A model wrapped for hooks. The bridge changes `model.hf` in place: use the runner alone from here on.
 
@@ -64,6 +68,7 @@ class Runner:
             self.serving.cache(self.bridge.blocks)
         self.device = next(model.hf.parameters()).device
         self.of_experts = ("gate", "up", "post") if drop_expert_aliases(self.bridge) else ()
+        self._moves = self._to_norm()
         self._in_tuple: bool | None = None
         """Whether a block hands its stream on in a tuple, as BLOOM's do; seen in the first run."""
         self.bridge.blocks[0].register_forward_hook(self._see)
@@ -131,9 +136,9 @@ class Runner:
         """
         edits = edits or {}
         recorded: dict[str, Tensor] = {}
-        hooks = [(name, _edit(edit)) for name, edit in edits.items()]
+        hooks = [(name, self._edit(edit)) for name, edit in edits.items()]
         picks = record if isinstance(record, Mapping) else dict.fromkeys(record, _whole)
-        hooks += [(name, _keep(recorded, name, pick)) for name, pick in picks.items()]
+        hooks += [(name, self._keep(recorded, name, pick)) for name, pick in picks.items()]
         if last is not None:
             hooks += self._at_last(last.to(self.device), dict(hooks), inner=end_layer is None)
         missing = {name for name, _ in hooks} - set(self.bridge.hook_dict)
@@ -167,15 +172,15 @@ class Runner:
         rows, tokens, layer = torch.arange(len(last), device=self.device), torch.Size(), self.n_layers - 1
         ffn, shown = f"blocks.{layer}.mlp", ("mlp_in", "gate", "up", "post", "mlp_out", "resid_post")
 
-        def pick(stream: Tensor, hook: object) -> Tensor:
+        def pick(stream: Tensor) -> Tensor:
             return stream[rows, last][:, None]
 
-        def begin(stream: Tensor, hook: object) -> Tensor:
+        def begin(stream: Tensor) -> Tensor:
             nonlocal tokens
             tokens = stream.shape[:-1]
-            return pick(stream, hook) if len(tokens) == 2 else stream
+            return pick(stream) if len(tokens) == 2 else stream
 
-        def end(added: Tensor, hook: object) -> Tensor:
+        def end(added: Tensor) -> Tensor:
             if len(tokens) != 2:
                 return added
             whole = added.new_zeros(*tokens, added.shape[-1])
@@ -184,8 +189,8 @@ class Runner:
             Runner.work -= (tokens.numel() - len(last)) * sum(weight.numel() for weight in weights)
             return whole
 
-        found: list[tuple[str, Callable]] = [("unembed.hook_in", pick)]
-        ends = {f"{ffn}.hook_in": begin, f"{ffn}.hook_out": end}
+        found = [("unembed.hook_in", self._edit(pick))]
+        ends = {f"{ffn}.hook_in": self._edit(begin), f"{ffn}.hook_out": self._edit(end)}
         inner = inner and self.serving is None  # which tells tokens apart by their place
         free = {site(kind, layer) for kind in shown}.isdisjoint(names) and set(ends) <= set(self.bridge.hook_dict)
         if inner and free and self._ffn_reads_one_stream:
@@ -204,13 +209,32 @@ class Runner:
         if start_layer is not None:
             stream, ids = ids, torch.zeros(ids.shape[:2], dtype=torch.long, device=self.device)
             entry = "ln_final.hook_in" if start == self.n_layers else site("resid_pre", start)
-            hooks = [(entry, lambda own, hook: stream), *hooks]
+            hooks = [(entry, lambda own, hook: stream.to(own.device)), *hooks]
+        hooks = [*hooks, *self._moves]
         place: dict[str, Any] = {"use_cache": False} if past is None else {"past_key_values": past}
         with self._skip([*range(start), *range(end, self.n_layers)]):
-            logits = self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **place).float()
+            logits = self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **place).to(self.device).float()
         tokens = ids.shape[0] * ids.shape[1]
         Runner.work += tokens * self.block_size * max(end - start, 0) + logits[..., 0].numel() * self.head_size
         return logits
+
+    def _edit(self, edit: Edit) -> Callable:
+        """As a hook. Where layers lie on several cards, edits and picks see all tensors on `device`."""
+        return lambda tensor, hook: edit(tensor.to(self.device)).to(tensor.device)
+
+    def _keep(self, recorded: dict[str, Tensor], name: str, pick: Pick = _whole) -> Callable:
+        def keep(tensor: Tensor, hook: object) -> None:
+            recorded[name] = pick(tensor.detach().to(self.device))
+
+        return keep
+
+    def _to_norm(self) -> list[tuple[str, Callable]]:
+        """A hook that brings the stream to the final norm's card: accelerate moves what HF's modules read, and the
+        bridge computes this one by itself."""
+        if not hasattr(self.model.hf, "hf_device_map"):
+            return []
+        weights = [weight for weight in self.bridge.ln_final.parameters() if weight.device.type != "meta"]
+        return [("ln_final.hook_in", lambda stream, hook: stream.to(weights[0].device))] if weights else []
 
     def plain_work(self, lengths: Int[np.ndarray, " prompt"]) -> float:
         """`work` of one plain pass over prompts of these lengths: every block once at every token, the head at the
@@ -238,8 +262,8 @@ class Runner:
         names = [site(k, n) for n in range(start_layer or 0, self.n_layers) for k in SITES if k != "pattern"]
         present = [name for name in names if name in self.bridge.hook_dict]
         recorded: dict[str, Tensor] = {}
-        hooks = [(name, _edit(edit)) for name, edit in (edits or {}).items()]
-        self._forward(ids.to(self.device), hooks + [(n, _keep(recorded, n)) for n in present], start_layer)
+        hooks = [(name, self._edit(edit)) for name, edit in (edits or {}).items()]
+        self._forward(ids.to(self.device), hooks + [(n, self._keep(recorded, n)) for n in present], start_layer)
         bad = [name for name in present if name in recorded and not torch.isfinite(recorded[name]).all()]
         where = "the final norm or the head"
         if bad:
@@ -255,17 +279,3 @@ def _sizes(model: Model) -> tuple[float, float]:
     ends = embedding.numel() + (0 if head is embedding else head.numel())
     return (model.hf.num_parameters() - ends) / model.hf.config.num_hidden_layers, float(head.numel())
 
-
-def _edit(edit: Edit) -> Callable:
-    return lambda tensor, hook: edit(tensor)
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _keep(recorded: dict[str, Tensor], name: str, pick: Pick = _whole) -> Callable:
-    def keep(tensor: Tensor, hook: object) -> None:
-        recorded[name] = pick(tensor.detach())
-
-    return keep

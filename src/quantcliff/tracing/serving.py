@@ -86,7 +86,7 @@ class Serving:
     def _lengths(self, size: Float[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
         if self.lengths is None:
             return torch.full((len(size),), size.shape[1], device=size.device)
-        return self.lengths
+        return self.lengths.to(size.device)
 
     def cache(self, blocks: Iterable[nn.Module]) -> None:
         """Let the attention of a bridge's blocks quantize keys and values."""
