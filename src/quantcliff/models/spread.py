@@ -33,8 +33,8 @@ def put(hf: PreTrainedModel, device: str, name: str) -> PreTrainedModel:
     if where is None:
         needed, there = (f"{size / 1e9:.1f} GB" for size in (hf.get_memory_footprint(), sum(found)))
         raise InputError(
-            f"{name} takes {needed}, and {len(found)} cards with {there}, of which one model may have {SHARE:.0%}, have "
-            "no room for it: use dtype bfloat16, device cpu, or more cards"
+            f"{name} takes {needed}, and {len(found)} cards with {there}, of which one model may have {SHARE:.0%}, "
+            "have no room for it: use dtype bfloat16, device cpu, or more cards"
         )
     first = where[next(iter(where))]
     return dispatch_model(hf, where, main_device=first, force_hooks=True)
