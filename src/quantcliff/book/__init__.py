@@ -4,7 +4,7 @@ from quantcliff.book import front
 from quantcliff.book.chapters import Book, Chapter, check_parameters, read_parameter_file
 from quantcliff.book.claims import ClaimError, Claims
 from quantcliff.book.site import assemble, build, digest, execute, keep_table, render, summary
-from quantcliff.book.text import as_table, ranged, say, say_table
+from quantcliff.book.text import as_table, as_token, ranged, say, say_table
 
 __all__ = [
     "Book",
@@ -12,6 +12,7 @@ __all__ = [
     "ClaimError",
     "Claims",
     "as_table",
+    "as_token",
     "assemble",
     "build",
     "check_parameters",

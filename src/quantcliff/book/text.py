@@ -43,6 +43,18 @@ def ranged(estimate: float, low: float, high: float, style: str = ".0%") -> str:
     return tidy(f"{estimate:{style}} ({ends})")
 
 
+def as_token(text: str) -> str:
+    """A token as code, without the spaces around it; one that is nothing else goes by a name.
+
+    >>> as_token(" Rome"), as_token("\\n"), as_token(" "), as_token("`a")
+    ('`Rome`', '*line break*', '*space*', '`` `a ``')
+    """
+    word = text.strip()
+    if not word:
+        return "*line break*" if "\n" in text else "*space*" if text else "*nothing*"
+    return f"`` {word} ``" if "`" in word else f"`{word}`"
+
+
 def as_table(table: pd.DataFrame, formats: dict[str, str] | None = None) -> str:
     """A table as Markdown, one format string per column where given: `{"accuracy": "{:.1%}"}`.
 
