@@ -25,11 +25,11 @@ README = """\
 
 One notebook for each chapter of the book, and in `exercises` one for each chapter that has exercises. {how}
 
-The notebooks need Python 3.11 or 3.12 with quantcliff and Jupyter: `pip install quantcliff jupyterlab`, then
-`jupyter lab` in this folder. No GPU, and no network after that. What a notebook measures is kept in `runs` and read by
-the others; the first run of a chapter takes some minutes, that of most exercises seconds. The exercises, and what their checks expect,
-are about the small model that comes with quantcliff; for another model, `quantcliff build -p model FOLDER` writes the
-chapters without them.
+The notebooks need Python 3.11 or 3.12 with quantcliff and Jupyter: `pip install quantcliff jupyterlab`, then `jupyter
+lab` in this folder. No GPU, and no network after that. What a notebook measures is kept in `runs` and read by the
+others; the first run of a chapter takes some minutes, that of most exercises seconds. The exercises, and what their
+checks expect, are about the small model that comes with quantcliff; for another model, `quantcliff build -p model
+FOLDER` writes the chapters without them.
 
 | Exercise | Level | Minutes |
 |---|---|---|
