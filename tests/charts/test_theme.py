@@ -105,3 +105,13 @@ def test_offline_assets_are_the_versions_that_altair_asks_for(tmp_path):
         assert f'"{version}"' in vega.splitlines()[-1]
     assert vega.startswith("(function(){")
     assert "MathJax" in (tmp_path / "_static" / app.config.mathjax_path).read_text()
+
+
+def test_only_lines_are_dashed():
+    """Vega-Lite drops dashes from bands, and says so in every reader's console."""
+    shown = charts.lines(
+        TABLE, alt.X("bits:O"), alt.Y("estimate:Q"), charts.bits_color(TABLE), dash=alt.StrokeDash("method:N")
+    )
+    band, line = shown.to_dict()["layer"]
+    assert "strokeDash" not in band["encoding"] and band["encoding"]["detail"]["field"] == "method"
+    assert line["encoding"]["strokeDash"]["field"] == "method"

@@ -37,9 +37,10 @@ def kept(table: pd.DataFrame, model: str = "this model") -> alt.LayerChart:
         shown, alt.X("bits:O", sort="descending"),
         alt.Y("estimate:Q", title="answers kept", axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
         alt.Color("family:N", title=None, scale=palette.scale(names), legend=legend), tooltip=tips,
+        dash=alt.StrokeDash("family:N", title=None, scale=dashes),
     )  # fmt: skip
     return finish(
-        chart.encode(strokeDash=alt.StrokeDash("family:N", title=None, scale=dashes)),
+        chart,
         f"What {model} keeps, by what is quantized",
         f"Share of full precision's right answers kept: {words}.", height=165,
     )  # fmt: skip

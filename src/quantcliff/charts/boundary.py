@@ -168,8 +168,8 @@ def knowledge(table: pd.DataFrame, method: str = "gptq", group_size: int = 32) -
         rows, alt.X("bits:O", title="bits per weight", sort="descending"),
         alt.Y("density:Q", title="bits of knowledge per weight", scale=alt.Scale(domainMin=0)), color,
         low="density_low", high="density_high", tooltip=["model", "bits", alt.Tooltip("density", format=".3f")],
+        dash=alt.StrokeDash("depth:N", title=None, scale=dashes, legend=below),
     )  # fmt: skip
-    chart = chart.encode(strokeDash=alt.StrokeDash("depth:N", title=None, scale=dashes, legend=below))
     return finish(
         alt.layer(chart, reference(full, "the most in full precision", "right")), "Knowledge per weight",
         f"Bits of knowledge per weight after {method}, by bits per weight: {words}.",

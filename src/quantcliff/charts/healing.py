@@ -112,6 +112,6 @@ def by_depth(table: pd.DataFrame, signal: str) -> alt.LayerChart:
     color = alt.Color("method:N", title=None, scale=palette.scale(methods), legend=SHORT)
     chart = lines(
         rows, alt.X("layer:O"), alt.Y("value:Q", title=signal), color, tooltip=["model", "layer", "value"],
+        dash=alt.StrokeDash("done:N", title=None, scale=dashes, legend=below),
     )  # fmt: skip
-    chart = chart.encode(strokeDash=alt.StrokeDash("done:N", title=None, scale=dashes, legend=below), detail="model:N")
     return finish(chart, f"{signal} by depth", f"{signal} after each layer, one line per model: {words}.", height=220)

@@ -107,14 +107,20 @@ def lines(
     low: str | None = "low",
     high: str | None = "high",
     tooltip: Iterable[str | alt.Tooltip] = (),
+    dash: alt.StrokeDash | None = None,
 ) -> alt.LayerChart:
-    """Lines with points, over a band from `low` to `high` where both columns are given."""
+    """Lines with points, over a band from `low` to `high` where both columns are given.
+
+    `dash` tells lines of one colour apart; bands, which have no stroke, are told apart by its column too.
+    """
     base = alt.Chart(table).encode(x=x, color=color)
+    line = base.mark_line(point=True).encode(y=y, tooltip=list(tooltip))
+    if dash is not None:
+        base, line = base.encode(detail=alt.Detail(dash.shorthand)), line.encode(strokeDash=dash)
     layers: list[alt.Chart] = []
     if low and high:
         layers.append(base.mark_area(opacity=0.18).encode(y=_end(y, low), y2=alt.Y2(high, title=_title(y))))
-    layers.append(base.mark_line(point=True).encode(y=y, tooltip=list(tooltip)))
-    return alt.layer(*layers)
+    return alt.layer(*layers, line)
 
 
 def intervals(
