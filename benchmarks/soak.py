@@ -14,25 +14,23 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
 import pandas as pd
-import yaml
-
-ROOT = Path(__file__).parents[1]
 
 FINISHED = re.compile(r"(-[0-9a-f]{16}\.parquet|\.npy|layer-\d+\.safetensors)$")
 """Files that are made once; all others are put together from them at every start."""
+
+PAGE = "page.ipynb"
 
 LEFT_OVER = re.compile(r"\.(part|partial|lock|tmp)(/|$)|\.running\.ipynb$")
 
@@ -45,7 +43,6 @@ class Command:
     result: Callable[[Path], dict[str, str]]
     good: Sequence[int] = (0,)
     """Exit codes of a run that ended."""
-    prepare: Callable[[Path], object] = field(default=lambda folder: None)
 
 
 def files(folder: str) -> Callable[[Path], dict[str, str]]:
@@ -74,30 +71,16 @@ def _rows(file: Path) -> str:
     return hashlib.sha256(pd.read_parquet(file).to_csv(index=False).encode()).hexdigest()
 
 
-def small_book(chapter: str) -> Callable[[Path], object]:
-    """Puts a book of one chapter into a folder, with all its pages and settings else."""
-
-    def write(folder: Path) -> None:
-        shutil.copy(ROOT / "_config.yml", folder)
-        shutil.copytree(ROOT / "book" / "_static", folder / "book" / "_static")
-        shutil.copy(ROOT / "book" / f"{chapter}.md", folder / "book")
-        (folder / "book" / "intro.md").write_text("# Start\n", encoding="utf-8")
-        toc = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": f"book/{chapter}"}]}
-        (folder / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
-
-    return write
-
-
 def commands(quantized: Path) -> dict[str, Command]:
     """The four commands, small, on the embedded model; two of them about a checkpoint that `quantize` made."""
     made = str(quantized)
-    build = ["build", "-p", "n_facts", "300", "-p", "run", "run", "-p", "bits", "2", "--out", "site"]
+    page = ["run", "representations", "-p", "n_facts", "300", "-p", "bits", "2", "-p", "run", "tables", "-o", PAGE]
     heal = ["heal", "atlas", made, "out", "--documents", "300", "--epochs", "1"]
     return {
         "quantize": Command(["quantize", "atlas", "out", "--bits", "2"], files("out")),
         "diagnose": Command(["diagnose", "atlas", made, "--n-facts", "100", "--out", "run"], tables("run"),
                             good=(0, 10, 11, 12)),
-        "build": Command(build, tables("site/tables"), prepare=small_book("representations")),
+        "run": Command(page, lambda place: tables("tables")(place) | {PAGE: str((place / PAGE).is_file())}),
         "heal": Command(heal, files("out")),
     }  # fmt: skip
 
@@ -186,7 +169,6 @@ def soak(command: Command, work: Path, kills: int, seed: int) -> dict[str, objec
     places = [work / name for name in ("calm", "hunted")]
     for place in places:
         place.mkdir(parents=True)
-        command.prepare(place)
     seconds = undisturbed(command, places[0])
     calm = command.result(places[0])
     caught, again = hunted(command, places[1], list(np.random.default_rng(seed).uniform(0, seconds, kills)), calm)
@@ -200,7 +182,7 @@ def soak(command: Command, work: Path, kills: int, seed: int) -> dict[str, objec
 @click.command()
 @click.option("--kills", default=20, show_default=True, help="Over all commands.")
 @click.option("--seed", default=0, show_default=True, help="Decides the moments.")
-@click.option("--only", multiple=True, help="quantize, diagnose, build or heal; can be given several times.")
+@click.option("--only", multiple=True, help="quantize, diagnose, run or heal; can be given several times.")
 def main(kills: int, seed: int, only: tuple[str, ...]) -> None:
     """Kill commands at random moments; exit 1 if anything is lost."""
     with TemporaryDirectory() as folder:
