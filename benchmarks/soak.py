@@ -31,6 +31,7 @@ FINISHED = re.compile(r"(-[0-9a-f]{16}\.parquet|\.npy|layer-\d+\.safetensors)$")
 """Files that are made once; all others are put together from them at every start."""
 
 PAGE = "page.ipynb"
+"""Of the command `run`; there when it has ended."""
 
 LEFT_OVER = re.compile(r"\.(part|partial|lock|tmp)(/|$)|\.running\.ipynb$")
 
